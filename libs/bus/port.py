@@ -1,0 +1,103 @@
+"""The bus as Athanor sees it: a partitioned log with consumer groups, delivered at least once.
+
+Topics are declared, never created by a typo. Messages with one key stay in order. What a group
+has committed it does not see again; what it has not, it sees after a restart or a rebalance.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One topic, declared in its owner's `topics.py`."""
+
+    name: str
+    """`<service>.<plural-noun>-<past-verb>.v1` for events, `<service>.commands.v1`, or `.dead`."""
+    key: str
+    """What the key is, in words."""
+    partitions: int = 4
+    retention_hours: int = 168
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One record of the log."""
+
+    topic: str
+    key: str
+    value: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    partition: int = -1
+    """Set by the bus when the message is read."""
+    offset: int = -1
+    """Position in the partition, from 0; set by the bus when the message is read."""
+    age_s: float = 0.0
+    """Seconds between publishing and reading."""
+
+
+class Consumer(AbstractContextManager["Consumer"], Protocol):
+    """One member of a group. Not for use by two threads at once; leaving the block leaves the group."""
+
+    def poll(self, timeout_s: float) -> Message | None:
+        """Return the next message of the member's partitions, or None after `timeout_s`.
+
+        Polling is what keeps the member alive; one that stays away longer than the group's
+        session time loses its partitions to the others.
+        """
+        ...
+
+    def commit(self, message: Message) -> None:
+        """Mark everything up to `message` in its partition as done for the group.
+
+        Raises:
+            Conflict: the partition has moved to another member; the message will be seen there.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Keep membership but hand out nothing until `resume`; `poll` then only heartbeats."""
+        ...
+
+    def resume(self) -> None:
+        """Hand out messages again."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Messages published and not yet committed in this member's partitions."""
+        ...
+
+
+class Bus(Protocol):
+    """Every call may raise `Unavailable` (bus down) or `Busy` (disk full)."""
+
+    def declare(self, topics: Sequence[Topic]) -> None:
+        """Create the topics and their dead-letter topics where missing; safe to repeat.
+
+        Raises:
+            Conflict: a topic exists with another number of partitions.
+        """
+        ...
+
+    def publish(self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}) -> None:  # noqa: B006 - read only
+        """Append one message; it is durable when this returns.
+
+        Raises:
+            NotFound: the topic was never declared.
+        """
+        ...
+
+    def subscribe(self, topics: Sequence[str], *, group: str) -> Consumer:
+        """Join `group` and read its share of `topics`, from the oldest uncommitted message on.
+
+        Raises:
+            NotFound: a topic was never declared.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the bus holds; idempotent."""
+        ...

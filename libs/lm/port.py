@@ -1,0 +1,49 @@
+"""A host of language models as Athanor sees it: weights are named by digest, never by alias.
+
+Every answer carries the digest of the weights that made it, so a drift of weights is an error
+and never a number.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Question(NamedTuple):
+    """A stem and the texts that may follow it; options carry their own leading space."""
+
+    stem: str
+    options: tuple[str, ...]
+
+
+class OptionScore(NamedTuple):
+    """log P(option | stem), natural logarithm, summed over the option's tokens."""
+
+    log_likelihood: float
+    num_tokens: int
+
+
+class Lm(Protocol):
+    """Every call may raise `Unavailable`, `Busy` or `DeadlineExceeded`."""
+
+    def load(self, weights_digest: str) -> None:
+        """Hold the weights ready and check that they have this digest.
+
+        Raises:
+            NotFound: no registered checkpoint has this digest.
+            Corrupt: the stored weights have another digest than they are registered under.
+        """
+        ...
+
+    def log_likelihood(
+        self, weights_digest: str, questions: Sequence[Question]
+    ) -> list[list[OptionScore]]:
+        """Score every option of every question, in fixed batches in the order given.
+
+        The same questions in the same order give the same bits on the same kind of machine.
+
+        Raises:
+            NotFound: no registered checkpoint has this digest.
+            Corrupt: the reply was made with other weights than were asked for.
+            InvalidInput: a question without options, or longer than the model's context.
+        """
+        ...

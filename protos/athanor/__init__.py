@@ -1,0 +1,1 @@
+"""Contracts of Athanor: generated messages and stubs, and `athanor.client`."""
