@@ -1,0 +1,1 @@
+"""What runs Athanor somewhere: recipes, the demonstration's world, local processes."""
