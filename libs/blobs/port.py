@@ -33,7 +33,8 @@ class Blobs(Protocol):
         """Store a new blob, from memory or from a local file.
 
         Raises:
-            Conflict: the name exists; the stored bytes are untouched.
+            Conflict: the name exists; the stored bytes are untouched. A store may also refuse a
+                name that lies under another blob's (`a/b/c` beside `a/b`).
             InvalidInput: the name is malformed.
         """
         ...
@@ -60,7 +61,11 @@ class Blobs(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[Blob]:
-        """Yield the blobs whose name starts with `prefix`, by name ascending."""
+        """Yield the blobs whose name starts with `prefix`, by name ascending.
+
+        Raises:
+            InvalidInput: the prefix does not begin with a whole bucket and `/`.
+        """
         ...
 
     def delete(self, name: str) -> None:
@@ -68,5 +73,12 @@ class Blobs(Protocol):
         ...
 
     def local(self, name: str) -> Path:
-        """Return a local file with the blob's bytes, not to be written to. Raises `NotFound`."""
+        """Return a local file with the blob's bytes, not to be written to.
+
+        The path ends in the name, so blobs of one prefix that were asked for lie in one folder.
+
+        Raises:
+            NotFound: there is no such blob.
+            Corrupt: the bytes do not match their digest.
+        """
         ...
