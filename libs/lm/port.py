@@ -7,6 +7,10 @@ and never a number.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+BATCH_SIZE = 32
+"""Questions in a batch. A caller that asks in pieces whose lengths are multiples of it gets the
+bits that one call gives; other lengths may change the last ones."""
+
 
 class Question(NamedTuple):
     """A stem and the texts that may follow it; options carry their own leading space."""
@@ -20,6 +24,8 @@ class OptionScore(NamedTuple):
 
     log_likelihood: float
     num_tokens: int
+    num_stem_tokens_cut: int = 0
+    """Tokens cut off the stem's left so that it and its longest option fit the context."""
 
 
 class Lm(Protocol):
@@ -39,11 +45,13 @@ class Lm(Protocol):
     ) -> list[list[OptionScore]]:
         """Score every option of every question, in fixed batches in the order given.
 
+        A stem too long for the model's context is cut on its left.
         The same questions in the same order give the same bits on the same kind of machine.
 
         Raises:
             NotFound: no registered checkpoint has this digest.
             Corrupt: the reply was made with other weights than were asked for.
-            InvalidInput: a question without options, or longer than the model's context.
+            InvalidInput: a question without options, or an option that alone is longer than the
+                model's context.
         """
         ...

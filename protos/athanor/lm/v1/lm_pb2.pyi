@@ -162,6 +162,9 @@ class Answer(_message.Message):
 
     LOG_LIKELIHOODS_FIELD_NUMBER: _builtins.int
     NUM_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_STEM_TOKENS_CUT_FIELD_NUMBER: _builtins.int
+    num_stem_tokens_cut: _builtins.int
+    """Tokens cut off the stem's left so that stem and longest option fit the model's context."""
     @_builtins.property
     def log_likelihoods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """log P(option | stem), natural logarithm, summed over the option's tokens."""
@@ -175,10 +178,11 @@ class Answer(_message.Message):
         *,
         log_likelihoods: _abc.Iterable[_builtins.float] | None = ...,
         num_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        num_stem_tokens_cut: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_likelihoods", b"log_likelihoods", "num_tokens", b"num_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_likelihoods", b"log_likelihoods", "num_stem_tokens_cut", b"num_stem_tokens_cut", "num_tokens", b"num_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,8 @@ class LmServiceServicer:
 
     def ScoreOptions(self, request, context):
         """Scores options after stems, in fixed batches in the order given.
-        Errors as `LoadWeights`; `INVALID_ARGUMENT` for a question without options or too long.
+        A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
+        `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

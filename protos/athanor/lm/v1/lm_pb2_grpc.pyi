@@ -42,7 +42,8 @@ class LmServiceStub:
     """
     ScoreOptions: _grpc.UnaryUnaryMultiCallable[_lm_pb2.ScoreOptionsRequest, _lm_pb2.ScoreOptionsResponse]
     """Scores options after stems, in fixed batches in the order given.
-    Errors as `LoadWeights`; `INVALID_ARGUMENT` for a question without options or too long.
+    A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
+    `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
     """
     ListWeights: _grpc.UnaryUnaryMultiCallable[_lm_pb2.ListWeightsRequest, _lm_pb2.ListWeightsResponse]
     """Lists the weights held now."""
@@ -61,7 +62,8 @@ class LmServiceAsyncStub(LmServiceStub):
     """
     ScoreOptions: _aio.UnaryUnaryMultiCallable[_lm_pb2.ScoreOptionsRequest, _lm_pb2.ScoreOptionsResponse]  # type: ignore[assignment]
     """Scores options after stems, in fixed batches in the order given.
-    Errors as `LoadWeights`; `INVALID_ARGUMENT` for a question without options or too long.
+    A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
+    `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
     """
     ListWeights: _aio.UnaryUnaryMultiCallable[_lm_pb2.ListWeightsRequest, _lm_pb2.ListWeightsResponse]  # type: ignore[assignment]
     """Lists the weights held now."""
@@ -89,7 +91,8 @@ class LmServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lm_pb2.ScoreOptionsResponse, _abc.Awaitable[_lm_pb2.ScoreOptionsResponse]]:
         """Scores options after stems, in fixed batches in the order given.
-        Errors as `LoadWeights`; `INVALID_ARGUMENT` for a question without options or too long.
+        A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
+        `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
         """
 
     @_abc_1.abstractmethod
