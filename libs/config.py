@@ -1,0 +1,139 @@
+"""Settings from the environment: `<SERVICE>_<FIELD>` into one frozen dataclass a service.
+
+The fields, their types and their defaults are the dataclass; nothing else reads the environment.
+A name that no field has is refused, so that a typo cannot hide.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from libs.errors import InvalidInput
+
+_SECRET_ENDINGS = ("_key", "_password", "_secret", "_token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """What every service can be told; each adds its own fields in `services/<x>/config.py`."""
+
+    port: int = 0
+    """TCP port for gRPC; 0 takes any free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    metrics_port: int = 0
+    """TCP port of the page for Prometheus; 0 takes any free one."""
+    home: Path = Path(".athanor")
+    """Folder of all state in the embedded profile; `ATHANOR_HOME` sets it for every service."""
+    max_operations: int = 4
+    """Operations run at once, at least 1."""
+    lease_s: float = 10.0
+    """Seconds without a change after which an operation's lease counts as lost, above 0."""
+    clock_shift_file: Path | None = None
+    """File with the seconds to shift wall time by, for drills."""
+    log_file: Path | None = None
+    """File for JSON log lines; None: `<home>/logs/<service>.jsonl`."""
+
+    def __post_init__(self) -> None:
+        for name in ("port", "metrics_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise InvalidInput(f"{name} must lie in [0, 65535], got {getattr(self, name)}")
+        if self.max_operations < 1:
+            raise InvalidInput(f"max_operations must be at least 1, got {self.max_operations}")
+        if not self.lease_s > 0:
+            raise InvalidInput(f"lease_s must be above 0, got {self.lease_s}")
+
+    def log_path(self, service: str) -> Path:
+        """Return the file that `service` logs to."""
+        return self.log_file or self.home / "logs" / f"{service}.jsonl"
+
+
+T = TypeVar("T")
+
+
+def read(kind: type[T], service: str, env: Mapping[str, str]) -> T:
+    """Read the settings of `service` into the dataclass `kind`.
+
+    `ATHANOR_HOME` stands in for the field `home` when `<SERVICE>_HOME` is not set. In a field that
+    may be None, an empty value and `none` mean None.
+
+    Raises:
+        InvalidInput: an unknown name (the nearest known one is named), a value of another type, a
+            field without default that is not set, or what the dataclass itself refuses.
+    """
+    prefix = service.upper() + "_"
+    given = {name: text for name, text in env.items() if name.startswith(prefix)}
+    types_by_field = typing.get_type_hints(kind)
+    fields = {prefix + field.name.upper(): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in given.keys() - fields.keys():
+        raise InvalidInput(f"{name} is no setting of {service}{_nearest(name, fields)}")
+    if "ATHANOR_HOME" in env and prefix + "HOME" in fields:
+        given.setdefault(prefix + "HOME", env["ATHANOR_HOME"])
+    for name, field in fields.items():
+        if name not in given and _has_no_default(field):
+            raise InvalidInput(f"{name} must be set: {service} has no default for it")
+    values = {
+        fields[name].name: _parsed(name, text, types_by_field[fields[name].name])
+        for name, text in given.items()
+    }
+    return kind(**values)
+
+
+def shown(config: Any) -> dict[str, str]:
+    """Return the settings as text for the log, values of secret fields masked."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {
+        name: "***" if _is_secret(name) and text else str(text) for name, text in values.items()
+    }
+
+
+def secrets(config: Any) -> tuple[str, ...]:
+    """Return the values that may stand in no log: of fields named `..._token`, `..._key` etc."""
+    names = [field.name for field in dataclasses.fields(config) if _is_secret(field.name)]
+    return tuple(str(getattr(config, name)) for name in names if getattr(config, name))
+
+
+def _is_secret(name: str) -> bool:
+    return f"_{name}".endswith(_SECRET_ENDINGS)
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"; the nearest is {found[0]}" if found else ""
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _parsed(name: str, text: str, hint: Any) -> Any:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(None) in kinds and text.strip().lower() in ("", "none"):
+        return None
+    kind = next(kind for kind in kinds if kind is not type(None))
+    try:
+        return _PARSERS[kind](text)
+    except (KeyError, ValueError):
+        # The value is not repeated: it may be a secret that went into the wrong name.
+        raise InvalidInput(f"{name} must be of type {kind.__name__}, got something else") from None
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+        text.strip().lower()
+    ]
+
+
+_PARSERS: Mapping[Any, Callable[[str], Any]] = {
+    bool: _flag,
+    float: float,
+    int: int,
+    Path: Path,
+    str: str,
+}

@@ -1,0 +1,158 @@
+"""What a process tells about itself: trace ids, JSON log lines, metrics.
+
+Ids and their propagation are OpenTelemetry's (W3C Trace Context), so that a collector can be added
+without a change to a service; nothing is exported yet. This module does not protect against
+secrets in log messages that `start_logs` was not told of.
+"""
+
+import errno
+import json
+import logging
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from libs.errors import Conflict
+
+RPC_REQUESTS = Counter(
+    "athanor_rpc_requests_total", "Calls answered, by gRPC status.", ["service", "method", "status"]
+)
+RPC_ERRORS = Counter(
+    "athanor_rpc_errors_total", "Calls that failed, by class of error.", ["service", "error"]
+)
+RPC_LATENCY = Histogram(
+    "athanor_rpc_latency_seconds",
+    "From a call's arrival to its last answer, seconds.",
+    ["service", "method"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
+BUS_DEPTH = Gauge(
+    "athanor_bus_depth", "Messages published and not yet committed.", ["service", "group"]
+)
+BUS_OLDEST_AGE = Gauge(
+    "athanor_bus_oldest_age_seconds", "Age of the message read last, seconds.", ["service", "group"]
+)
+OPERATIONS = Gauge("athanor_operations", "Operations by state.", ["service", "state"])
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_LOG_BYTES = 16 * 2**20
+
+
+def inject(headers: MutableMapping[str, str]) -> None:
+    """Write the current trace into headers of a message or metadata of a call."""
+    _PROPAGATOR.inject(headers)
+
+
+def extract(headers: Mapping[str, str]) -> Context:
+    """Read the trace that `inject` wrote; an empty or broken one gives an empty context."""
+    return _PROPAGATOR.extract(headers, context=Context())
+
+
+@contextmanager
+def span(name: str, parent: Context | None = None) -> Iterator[str]:
+    """Do the block as part of `parent`, of the current trace, or of a new one; yield the trace id.
+
+    Threads start without a trace: hand them headers, or run them in `contextvars.copy_context()`.
+    """
+    with _tracer().start_as_current_span(
+        name, context=parent, record_exception=False, set_status_on_exception=False
+    ):
+        yield trace_id()
+
+
+def trace_id() -> str:
+    """Return the id of the current trace, 32 hexadecimal digits; empty outside of a span."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+
+@cache
+def _tracer() -> trace.Tracer:
+    return TracerProvider(shutdown_on_exit=False).get_tracer("athanor")
+
+
+def start_logs(service: str, path: Path, *, secrets: Sequence[str] = ()) -> None:
+    """Send every log record to `path` as a JSON line, and warnings to the console, a line each.
+
+    The file is rotated at 16 MiB, two old ones are kept. What an earlier call set up is replaced.
+
+    Args:
+        service: named in every line.
+        path: its folder is made where missing.
+        secrets: texts that are masked wherever they appear.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8")
+    file.setFormatter(_JsonLines(service, secrets))
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    console.setFormatter(_ConsoleLines(service, secrets))
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each.formatter, _Lines)]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO)
+    root.addHandler(file)
+    root.addHandler(console)
+
+
+class _Lines(logging.Formatter):
+    """Knows the service and what to mask."""
+
+    def __init__(self, service: str, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._service = service
+        self._secrets = [secret for secret in secrets if secret]
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class _JsonLines(_Lines):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "service": self._service,
+            "trace_id": trace_id(),
+            "logger": record.name,
+            "message": self._masked(record.getMessage()),
+        }
+        if record.exc_info:
+            line["error"] = self._masked(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _ConsoleLines(_Lines):
+    """The message alone: the traceback is in the file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        cause = f": {type(error).__name__}: {error}" if error else ""
+        return self._masked(f"{record.levelname} {self._service}: {record.getMessage()}{cause}")
+
+
+def start_metrics(port: int, host: str = "127.0.0.1") -> int:
+    """Serve this process's metrics at `http://host:port/metrics`; return the port, chosen if 0.
+
+    Raises:
+        Conflict: the port is in use.
+    """
+    try:
+        server, _ = start_http_server(port, host)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise Conflict(f"metrics cannot be served: port {port} of {host} is in use") from error
+    return int(server.server_port)
