@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MAX_VALUE_BYTES = 1_000_000
+"""What one message may carry: the default of Kafka's brokers, so that both adapters agree."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
@@ -39,7 +42,7 @@ class Message:
 
 
 class Consumer(AbstractContextManager["Consumer"], Protocol):
-    """One member of a group. Not for use by two threads at once; leaving the block leaves the group."""
+    """One member of a group, for one thread at a time; leaving the block leaves the group."""
 
     def poll(self, timeout_s: float) -> Message | None:
         """Return the next message of the member's partitions, or None after `timeout_s`.
@@ -70,6 +73,11 @@ class Consumer(AbstractContextManager["Consumer"], Protocol):
         """Messages published and not yet committed in this member's partitions."""
         ...
 
+    @property
+    def oldest_age_s(self) -> float:
+        """Age of the oldest of them in seconds; 0 when there are none."""
+        ...
+
 
 class Bus(Protocol):
     """Every call may raise `Unavailable` (bus down) or `Busy` (disk full)."""
@@ -82,11 +90,14 @@ class Bus(Protocol):
         """
         ...
 
-    def publish(self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}) -> None:  # noqa: B006 - read only
+    def publish(
+        self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}
+    ) -> None:
         """Append one message; it is durable when this returns.
 
         Raises:
             NotFound: the topic was never declared.
+            InvalidInput: `value` is larger than `MAX_VALUE_BYTES`.
         """
         ...
 

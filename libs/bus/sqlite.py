@@ -1,0 +1,169 @@
+"""The bus of the embedded profile: topics, partitions, groups and offsets in one SQLite file.
+
+It lets a machine without Kafka run every service with the same rules; both adapters pass
+`tests/contract/test_bus.py`. It does not serve several machines: SQLite's locks need one kernel.
+"""
+
+import json
+import threading
+import zlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.bus.port import MAX_VALUE_BYTES, Consumer, Topic
+from libs.bus.sqlite_consumer import SqliteConsumer
+from libs.bus.sqlite_file import SqliteFile
+from libs.clock import Clock
+from libs.errors import Conflict, InvalidInput, NotFound
+
+
+@dataclass(kw_only=True)
+class _Letter:
+    """A message on its way into the file."""
+
+    topic: str
+    partition: int
+    key: str
+    value: bytes
+    headers: str
+    written: bool = False
+
+
+class SqliteBus:
+    """The `Bus` of the port, for several threads and processes of one machine."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        session_s: float = 10.0,
+        busy_timeout_s: float = 5.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Open the file, creating it where missing.
+
+        A member that has not polled for `session_s` loses its partitions. A write waits
+        `busy_timeout_s` for other writers.
+
+        Raises:
+            Unavailable: the file cannot be opened or stays locked.
+        """
+        self._path = path
+        self._session_s = session_s
+        self._busy_timeout_s = busy_timeout_s
+        self._clock = clock or Clock()
+        self._file = SqliteFile(path, durable=True, busy_timeout_s=busy_timeout_s)
+        self._lock = threading.Lock()
+        self._waiting: deque[_Letter] = deque()
+        self._partitions_by_topic: dict[str, int] = {}
+        self._members: list[SqliteFile] = []
+
+    def declare(self, topics: Sequence[Topic]) -> None:
+        with self._lock, self._file.writing():
+            for topic in topics:
+                self._declare(topic.name, topic)
+                if not topic.name.endswith(".dead"):
+                    self._declare(f"{topic.name}.dead", topic)
+
+    def publish(
+        self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}
+    ) -> None:
+        if len(value) > MAX_VALUE_BYTES:
+            raise InvalidInput(
+                f"{topic}: expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}; "
+                "put large payloads into the object store and send their name"
+            )
+        partitions = self._partitions(topic)
+        letter = _Letter(
+            topic=topic,
+            partition=zlib.crc32(key.encode()) % partitions,
+            key=key,
+            value=value,
+            headers=json.dumps(dict(headers)),
+        )
+        self._waiting.append(letter)
+        # Whoever gets the lock writes for all that wait: one sync of the disk for many threads.
+        with self._lock:
+            if not letter.written:
+                self._write_waiting(letter)
+
+    def subscribe(self, topics: Sequence[str], *, group: str) -> Consumer:
+        partitions_by_topic = {topic: self._partitions(topic) for topic in topics}
+        file = SqliteFile(self._path, durable=False, busy_timeout_s=self._busy_timeout_s)
+        self._members.append(file)
+        return SqliteConsumer(
+            file,
+            group=group,
+            partitions_by_topic=partitions_by_topic,
+            session_s=self._session_s,
+            clock=self._clock,
+        )
+
+    def close(self) -> None:
+        for file in (*self._members, self._file):
+            file.close()
+
+    def _declare(self, name: str, topic: Topic) -> None:
+        self._file.change(
+            "INSERT OR IGNORE INTO topics VALUES (?, ?, ?, ?)",
+            *(name, topic.key, topic.partitions, topic.retention_hours),
+        )
+        partitions = self._declared(name)
+        if partitions != topic.partitions:
+            raise Conflict(
+                f"topic {name}: expected {topic.partitions} partitions, it has {partitions}"
+            )
+        self._forget(name, self._clock.now() - topic.retention_hours * 3600)
+
+    def _forget(self, name: str, before_s: float) -> None:
+        """Delete old messages that every group which reads the topic has committed.
+
+        A clock that runs ahead thus deletes nothing that anybody waits for.
+        """
+        self._file.change(
+            "DELETE FROM messages WHERE topic = ? AND published_s < ? AND position < coalesce("
+            " (SELECT min(next_offset) FROM commits AS c"
+            "  WHERE c.topic = messages.topic AND c.partition = messages.partition),"
+            " position + 1)",
+            *(name, before_s),
+        )
+
+    def _declared(self, topic: str) -> int:
+        rows = self._file.rows("SELECT partitions FROM topics WHERE name = ?", topic)
+        if not rows:
+            raise NotFound(f"topic {topic}: expected one that a service declared")
+        return int(rows[0][0])
+
+    def _partitions(self, topic: str) -> int:
+        if topic not in self._partitions_by_topic:
+            with self._lock:
+                self._partitions_by_topic[topic] = self._declared(topic)
+        return self._partitions_by_topic[topic]
+
+    def _write_waiting(self, own: _Letter) -> None:
+        letters = list(self._waiting)
+        try:
+            with self._file.writing():
+                for letter in letters:
+                    self._append(letter)
+        except BaseException:
+            # The others, still waiting, try for themselves.
+            self._waiting.remove(own)
+            raise
+        for _ in letters:
+            self._waiting.popleft().written = True
+
+    def _append(self, letter: _Letter) -> None:
+        self._file.change(
+            "INSERT INTO ends VALUES (?, ?, 1)"
+            " ON CONFLICT DO UPDATE SET next_offset = next_offset + 1",
+            *(letter.topic, letter.partition),
+        )
+        self._file.change(
+            "INSERT INTO messages SELECT topic, partition, next_offset - 1, ?, ?, ?, ?"
+            " FROM ends WHERE topic = ? AND partition = ?",
+            *(letter.key, letter.value, letter.headers, self._clock.now()),
+            *(letter.topic, letter.partition),
+        )
