@@ -64,8 +64,9 @@ class Server:
         Health turns NOT_SERVING and new calls are refused with UNAVAILABLE at once; the calls under
         way get `grace_s` to end and are cancelled then.
         """
+        self._gate.close()
         self._health.enter_graceful_shutdown()
-        self._gate.close(grace_s)
+        self._gate.wait(grace_s)
         self._bare.stop(grace=None).wait()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -160,10 +161,13 @@ class _Gate:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def close(self, grace_s: float) -> None:
+    def close(self) -> None:
         with self._changed:
             self._closed = True
-            self._changed.wait_for(lambda: self._running + self._unsent == 0, timeout=grace_s)
+
+    def wait(self, timeout_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._running + self._unsent == 0, timeout=timeout_s)
 
     def _sent(self) -> None:
         with self._changed:

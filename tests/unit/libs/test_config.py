@@ -1,0 +1,84 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from libs.config import ServiceConfig, read, secrets, shown
+from libs.errors import InvalidInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class OvenConfig(ServiceConfig):
+    fan: bool = False
+    recipe: str | None = None
+    api_token: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeedsAddress(ServiceConfig):
+    lm_address: str
+
+
+def test_every_type_is_parsed():
+    env = {
+        "OVEN_PORT": "50051",
+        "OVEN_LEASE_S": "2.5",
+        "OVEN_FAN": "true",
+        "OVEN_HOME": "state",
+        "OVEN_RECIPE": "bread",
+        "PATH": "of another",
+    }
+    config = read(OvenConfig, "oven", env)
+    assert config == OvenConfig(
+        port=50051, lease_s=2.5, fan=True, home=Path("state"), recipe="bread"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "none", "None"])
+def test_none_is_a_value_where_the_field_allows_it(text):
+    assert read(OvenConfig, "oven", {"OVEN_RECIPE": text}).recipe is None
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one():
+    with pytest.raises(InvalidInput, match=r"OVEN_PROT is no setting of oven.*OVEN_PORT"):
+        read(OvenConfig, "oven", {"OVEN_PROT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("OVEN_PORT", "x"), ("OVEN_LEASE_S", ""), ("OVEN_FAN", "maybe")]
+)
+def test_a_value_of_another_type_is_refused_by_name_and_not_repeated(name, text):
+    with pytest.raises(InvalidInput, match=f"{name} must be of type") as caught:
+        read(OvenConfig, "oven", {name: text})
+    assert not text or repr(text) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "env", [{"OVEN_PORT": "65536"}, {"OVEN_MAX_OPERATIONS": "0"}, {"OVEN_LEASE_S": "0"}]
+)
+def test_a_value_out_of_range_is_refused(env):
+    with pytest.raises(InvalidInput, match="must"):
+        read(OvenConfig, "oven", env)
+
+
+def test_a_field_without_default_must_be_set():
+    with pytest.raises(InvalidInput, match="OVEN_LM_ADDRESS must be set"):
+        read(NeedsAddress, "oven", {})
+
+
+def test_one_home_serves_every_service_until_a_service_has_its_own():
+    shared = {"ATHANOR_HOME": "shared"}
+    assert read(OvenConfig, "oven", shared).home == Path("shared")
+    assert read(OvenConfig, "oven", shared | {"OVEN_HOME": "own"}).home == Path("own")
+
+
+def test_logs_lie_under_home_unless_told_otherwise():
+    assert OvenConfig(home=Path("h")).log_path("oven") == Path("h/logs/oven.jsonl")
+    assert OvenConfig(log_file=Path("x")).log_path("oven") == Path("x")
+
+
+def test_secrets_are_masked_where_settings_are_shown():
+    config = OvenConfig(api_token="hush")
+    assert shown(config)["api_token"] == "***"
+    assert shown(config)["port"] == "0"
+    assert secrets(config) == ("hush",)
