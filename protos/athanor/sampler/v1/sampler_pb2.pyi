@@ -181,6 +181,7 @@ class StreamRequest(_message.Message):
     SEQUENCE_LENGTH_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     FROM_POSITION_FIELD_NUMBER: _builtins.int
+    EVERY_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Artifact, kind `plan`."""
     sequence_length: _builtins.int
@@ -189,6 +190,8 @@ class StreamRequest(_message.Message):
     """Sequences in a batch."""
     from_position: _builtins.int
     """First sequence to send: its global position, from 0."""
+    every: _builtins.int
+    """Only each so many-th batch is sent, the first included: the share of one of several readers; 0 means 1."""
     def __init__(
         self,
         *,
@@ -196,10 +199,11 @@ class StreamRequest(_message.Message):
         sequence_length: _builtins.int = ...,
         batch_size: _builtins.int = ...,
         from_position: _builtins.int = ...,
+        every: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "from_position", b"from_position", "plan_id", b"plan_id", "sequence_length", b"sequence_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "every", b"every", "from_position", b"from_position", "plan_id", b"plan_id", "sequence_length", b"sequence_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
