@@ -96,13 +96,19 @@ def start_logs(service: str, path: Path, *, secrets: Sequence[str] = ()) -> None
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
     console.setFormatter(_ConsoleLines(service, secrets))
+    stop_logs()
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(file)
+    root.addHandler(console)
+
+
+def stop_logs() -> None:
+    """Close what `start_logs` opened; idempotent."""
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each.formatter, _Lines)]:
         root.removeHandler(handler)
         handler.close()
-    root.setLevel(logging.INFO)
-    root.addHandler(file)
-    root.addHandler(console)
 
 
 class _Lines(logging.Formatter):

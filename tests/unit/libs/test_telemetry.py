@@ -14,10 +14,7 @@ def lines(tmp_path, capsys):  # the console is the captured one
     path = tmp_path / "logs" / "oven.jsonl"
     telemetry.start_logs("oven", path, secrets=["hush"])
     yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
-    root = logging.getLogger()
-    for handler in root.handlers[-2:]:
-        root.removeHandler(handler)
-        handler.close()
+    telemetry.stop_logs()
 
 
 def test_a_trace_travels_in_headers():
