@@ -309,7 +309,9 @@ def _with_folders(path: Path, act: Callable[[], T]) -> T:
     """Make the path's folders and act; again when a `delete` beside removed them as empty."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # mkdir also says "exists" of a folder that vanished meanwhile; `act` tells them apart.
+            with suppress(FileExistsError):
+                path.parent.mkdir(parents=True, exist_ok=True)
             return act()
     return act()
 

@@ -255,7 +255,7 @@ def test_deleting_leaves_the_neighbours(blobs):
 
 def test_creating_beside_deleting_in_one_folder_succeeds(blobs):
     def come_and_go(index):
-        for _ in range(10):
+        for _ in range(25):
             blobs.create(f"bucket/deep/er/{index}", b"")
             blobs.delete(f"bucket/deep/er/{index}")
 
