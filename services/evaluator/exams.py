@@ -1,0 +1,104 @@
+"""The registry of exams, and the set of them that a round is decontaminated against.
+
+Registered exams change over time, so they are no input of a round: a round freezes them once,
+under its moment, and every later step names the frozen set.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import regex
+
+from libs.blobs.port import Blobs
+from libs.errors import Conflict, Corrupt, InvalidInput
+from libs.formats import canonical_json
+from services.evaluator.items import Item
+
+DEFAULT_MAX_DECISIONS = 5
+_PREFIX = "registry/exams/"
+_NAME = regex.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """One exam of the registry: blob `registry/exams/<name>.json`."""
+
+    name: str
+    exam_id: str
+    """Artifact, kind `exam`."""
+    num_items: int
+    max_decisions: int
+    """Distinct decisions that the decision half may serve."""
+    sequence: int = 0
+    """Rises with every registration; two made at once may share one."""
+    revision: int = 0
+    """Rises with every change of this name, so that no two versions have the same etag."""
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidInput` when an exam cannot be registered under `name`."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"an exam's name is 1 to 100 letters, digits or ._=- without a dot in front, "
+            f"got {name!r}"
+        )
+
+
+def register(blobs: Blobs, exam: Registered) -> Registered:
+    """Register an exam under its name, in place of the one before; safe to repeat.
+
+    Returns:
+        What stands in the registry now: its sequence and revision are the registry's.
+
+    Raises:
+        InvalidInput: the name is no blob's name.
+        Conflict: another process registered another exam under the name at the same moment.
+    """
+    check_name(exam.name)
+    blob = f"{_PREFIX}{exam.name}.json"
+    new = replace(exam, sequence=_next_sequence(blobs), revision=1)
+    try:
+        blobs.create(blob, canonical_json(asdict(new)))
+    except Conflict:
+        return _replace(blobs, blob, new)
+    return new
+
+
+def _replace(blobs: Blobs, blob: str, new: Registered) -> Registered:
+    read = blobs.read(blob)
+    old = _parse(read.data)
+    if replace(new, sequence=old.sequence, revision=old.revision) == old:
+        return old
+    new = replace(new, revision=old.revision + 1)
+    blobs.replace_if(blob, canonical_json(asdict(new)), etag=read.etag)
+    return new
+
+
+def registered(blobs: Blobs) -> list[Registered]:
+    """Return all registered exams, by name."""
+    return sorted(_registered(blobs), key=lambda exam: exam.name)
+
+
+def _registered(blobs: Blobs) -> Iterator[Registered]:
+    for blob in blobs.list(_PREFIX):
+        yield _parse(blobs.read(blob.name).data)
+
+
+def _next_sequence(blobs: Blobs) -> int:
+    return max((exam.sequence for exam in _registered(blobs)), default=0) + 1
+
+
+def _parse(data: bytes) -> Registered:
+    try:
+        return Registered(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"expected a registered exam, got {error!r}") from error
+
+
+def texts(items: Iterable[Item], exam_id: str) -> Iterator[Mapping[str, Any]]:
+    """Yield every stem and option of an exam, a row of the table `EXAM_TEXTS` each."""
+    for item in items:
+        for text in (item.stem, *item.options):
+            yield {"item_id": item.item_id, "exam_id": exam_id, "text": text}
