@@ -8,6 +8,7 @@ Source: ClusterClip Sampling (arXiv:2402.14526), section 3; the sampling code is
 the definition is the one that its figure and text imply.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,10 +25,12 @@ MAX_BUDGET = 2**43
 class Allocation:
     """How much of each cluster is drawn."""
 
+    budget: int
+    """B, in the unit of the sizes."""
     level: Fraction
     """lambda: what every cluster that is not clipped gets."""
     counts: NDArray[np.float64]
-    """n_k, shape (K,), in the unit of the sizes."""
+    """n_k, shape (K,), in the same unit."""
     clipped: NDArray[np.bool_]
     """Shape (K,): clusters drawn r times over, to the end."""
 
@@ -79,9 +82,11 @@ def allocate(sizes: NDArray[np.int64], budget: int, *, clip: int | None) -> Allo
     if capacity.sum() < budget:
         return _shortfall(sizes, budget, clip or 1)
     level = water_level(capacity, budget)
-    full = sizes * clip <= level if clip is not None else sizes == 0
+    full = sizes <= math.floor(level) // clip if clip is not None else sizes == 0
     counts = np.minimum(capacity.astype(np.float64), float(level))
-    return Allocation(level=level, counts=counts, clipped=np.asarray(full, dtype=np.bool_))
+    return Allocation(
+        budget=budget, level=level, counts=counts, clipped=np.asarray(full, dtype=np.bool_)
+    )
 
 
 def water_level(capacity: NDArray[np.int64], budget: int) -> Fraction:

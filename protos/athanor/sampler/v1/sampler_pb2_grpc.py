@@ -90,9 +90,10 @@ class SamplerServiceServicer:
 
     def Stream(self, request, context):
         """Streams a plan's packed sequences, from any position on, always the same ones.
-        Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB and
-        for a position beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams are open.
-        A position at the end ends the stream at once. A stream whose reader takes nothing for minutes is cancelled: resume.
+        Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB
+        and for a position far beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams
+        are open. A position at the end, or less than `every` batches beyond it, ends the stream at once. A stream whose
+        reader takes nothing for minutes is cancelled: resume.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,9 +50,10 @@ class SamplerServiceStub:
     """
     Stream: _grpc.UnaryStreamMultiCallable[_sampler_pb2.StreamRequest, _sampler_pb2.StreamResponse]
     """Streams a plan's packed sequences, from any position on, always the same ones.
-    Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB and
-    for a position beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams are open.
-    A position at the end ends the stream at once. A stream whose reader takes nothing for minutes is cancelled: resume.
+    Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB
+    and for a position far beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams
+    are open. A position at the end, or less than `every` batches beyond it, ends the stream at once. A stream whose
+    reader takes nothing for minutes is cancelled: resume.
     """
 
 @_typing.type_check_only
@@ -76,9 +77,10 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """
     Stream: _aio.UnaryStreamMultiCallable[_sampler_pb2.StreamRequest, _sampler_pb2.StreamResponse]  # type: ignore[assignment]
     """Streams a plan's packed sequences, from any position on, always the same ones.
-    Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB and
-    for a position beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams are open.
-    A position at the end ends the stream at once. A stream whose reader takes nothing for minutes is cancelled: resume.
+    Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB
+    and for a position far beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams
+    are open. A position at the end, or less than `every` batches beyond it, ends the stream at once. A stream whose
+    reader takes nothing for minutes is cancelled: resume.
     """
 
 class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -123,9 +125,10 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sampler_pb2.StreamResponse], _abc.AsyncIterator[_sampler_pb2.StreamResponse]]:
         """Streams a plan's packed sequences, from any position on, always the same ones.
-        Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB and
-        for a position beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams are open.
-        A position at the end ends the stream at once. A stream whose reader takes nothing for minutes is cancelled: resume.
+        Returns `NOT_FOUND` if the plan is absent, `INVALID_ARGUMENT` for a length or batch of 0, for a batch above 8 MiB
+        and for a position far beyond the end, `ABORTED` if the plan is starved, `RESOURCE_EXHAUSTED` if too many streams
+        are open. A position at the end, or less than `every` batches beyond it, ends the stream at once. A stream whose
+        reader takes nothing for minutes is cancelled: resume.
         """
 
 def add_SamplerServiceServicer_to_server(servicer: SamplerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
