@@ -26,7 +26,7 @@ from athanor.common.v1 import options_pb2 as athanor_dot_common_dot_v1_dot_optio
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n athanor/sampler/v1/sampler.proto\x12\x12\x61thanor.sampler.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"u\n\x0fTokenizeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\'\n\x0ctokenizer_id\x18\x03 \x01(\tB\x11\x9a\xb5\x18\ttokenizer\xa0\xb5\x18\x01\"\x9b\x01\n\x0e\x43lusterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\x14\n\x0cnum_clusters\x18\x03 \x01(\r\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x16\n\x0emax_iterations\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\"\x98\x02\n\x0bPlanRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\ttokens_id\x18\x02 \x01(\tB\x0e\x9a\xb5\x18\x06tokens\xa0\xb5\x18\x01\x12%\n\rclustering_id\x18\x03 \x01(\tB\x0e\x9a\xb5\x18\nclustering\x12$\n\x10replay_tokens_id\x18\x04 \x01(\tB\n\x9a\xb5\x18\x06tokens\x12\x14\n\x0creplay_share\x18\x05 \x01(\x01\x12\x36\n\tweighting\x18\x06 \x01(\x0e\x32\x1d.athanor.sampler.v1.WeightingB\x04\xa0\xb5\x18\x01\x12\x1b\n\rbudget_tokens\x18\x07 \x01(\x04\x42\x04\xa0\xb5\x18\x01\x12\x0c\n\x04\x63lip\x18\x08 \x01(\r\x12\x0c\n\x04seed\x18\t \x01(\x04\"s\n\rStreamRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_length\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x15\n\rfrom_position\x18\x04 \x01(\x04\x12\r\n\x05\x65very\x18\x05 \x01(\r\"`\n\x0eStreamResponse\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x0c\x12\x15\n\rnum_sequences\x18\x03 \x01(\r\x12\x15\n\rnum_positions\x18\x04 \x01(\x04*u\n\tWeighting\x12\x19\n\x15WEIGHTING_UNSPECIFIED\x10\x00\x12\x1a\n\x16WEIGHTING_CLUSTER_CLIP\x10\x01\x12\x15\n\x11WEIGHTING_UNIFORM\x10\x02\x12\x1a\n\x16WEIGHTING_PROPORTIONAL\x10\x03\x32\x81\x03\n\x0eSamplerService\x12^\n\x08Tokenize\x12#.athanor.sampler.v1.TokenizeRequest\x1a\x1d.google.longrunning.Operation\"\x0e\x88\xb5\x18\x01\x92\xb5\x18\x06tokens\x12`\n\x07\x43luster\x12\".athanor.sampler.v1.ClusterRequest\x1a\x1d.google.longrunning.Operation\"\x12\x88\xb5\x18\x01\x92\xb5\x18\nclustering\x12T\n\x04Plan\x12\x1f.athanor.sampler.v1.PlanRequest\x1a\x1d.google.longrunning.Operation\"\x0c\x88\xb5\x18\x01\x92\xb5\x18\x04plan\x12W\n\x06Stream\x12!.athanor.sampler.v1.StreamRequest\x1a\".athanor.sampler.v1.StreamResponse\"\x04\x88\xb5\x18\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n athanor/sampler/v1/sampler.proto\x12\x12\x61thanor.sampler.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"\x80\x01\n\x0fTokenizeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\x32\n\x0ctokenizer_id\x18\x03 \x01(\tB\x1c\x9a\xb5\x18\x14tokenizer,checkpoint\xa0\xb5\x18\x01\"\x9b\x01\n\x0e\x43lusterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\x14\n\x0cnum_clusters\x18\x03 \x01(\r\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x16\n\x0emax_iterations\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\"\x98\x02\n\x0bPlanRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\ttokens_id\x18\x02 \x01(\tB\x0e\x9a\xb5\x18\x06tokens\xa0\xb5\x18\x01\x12%\n\rclustering_id\x18\x03 \x01(\tB\x0e\x9a\xb5\x18\nclustering\x12$\n\x10replay_tokens_id\x18\x04 \x01(\tB\n\x9a\xb5\x18\x06tokens\x12\x14\n\x0creplay_share\x18\x05 \x01(\x01\x12\x36\n\tweighting\x18\x06 \x01(\x0e\x32\x1d.athanor.sampler.v1.WeightingB\x04\xa0\xb5\x18\x01\x12\x1b\n\rbudget_tokens\x18\x07 \x01(\x04\x42\x04\xa0\xb5\x18\x01\x12\x0c\n\x04\x63lip\x18\x08 \x01(\r\x12\x0c\n\x04seed\x18\t \x01(\x04\"s\n\rStreamRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_length\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x15\n\rfrom_position\x18\x04 \x01(\x04\x12\r\n\x05\x65very\x18\x05 \x01(\r\"`\n\x0eStreamResponse\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x0c\x12\x15\n\rnum_sequences\x18\x03 \x01(\r\x12\x15\n\rnum_positions\x18\x04 \x01(\x04*u\n\tWeighting\x12\x19\n\x15WEIGHTING_UNSPECIFIED\x10\x00\x12\x1a\n\x16WEIGHTING_CLUSTER_CLIP\x10\x01\x12\x15\n\x11WEIGHTING_UNIFORM\x10\x02\x12\x1a\n\x16WEIGHTING_PROPORTIONAL\x10\x03\x32\x81\x03\n\x0eSamplerService\x12^\n\x08Tokenize\x12#.athanor.sampler.v1.TokenizeRequest\x1a\x1d.google.longrunning.Operation\"\x0e\x88\xb5\x18\x01\x92\xb5\x18\x06tokens\x12`\n\x07\x43luster\x12\".athanor.sampler.v1.ClusterRequest\x1a\x1d.google.longrunning.Operation\"\x12\x88\xb5\x18\x01\x92\xb5\x18\nclustering\x12T\n\x04Plan\x12\x1f.athanor.sampler.v1.PlanRequest\x1a\x1d.google.longrunning.Operation\"\x0c\x88\xb5\x18\x01\x92\xb5\x18\x04plan\x12W\n\x06Stream\x12!.athanor.sampler.v1.StreamRequest\x1a\".athanor.sampler.v1.StreamResponse\"\x04\x88\xb5\x18\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZEREQUEST'].fields_by_name['passages_id']._loaded_options = None
   _globals['_TOKENIZEREQUEST'].fields_by_name['passages_id']._serialized_options = b'\232\265\030\010passages\240\265\030\001'
   _globals['_TOKENIZEREQUEST'].fields_by_name['tokenizer_id']._loaded_options = None
-  _globals['_TOKENIZEREQUEST'].fields_by_name['tokenizer_id']._serialized_options = b'\232\265\030\ttokenizer\240\265\030\001'
+  _globals['_TOKENIZEREQUEST'].fields_by_name['tokenizer_id']._serialized_options = b'\232\265\030\024tokenizer,checkpoint\240\265\030\001'
   _globals['_CLUSTERREQUEST'].fields_by_name['passages_id']._loaded_options = None
   _globals['_CLUSTERREQUEST'].fields_by_name['passages_id']._serialized_options = b'\232\265\030\010passages\240\265\030\001'
   _globals['_PLANREQUEST'].fields_by_name['tokens_id']._loaded_options = None
@@ -57,18 +57,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLERSERVICE'].methods_by_name['Plan']._serialized_options = b'\210\265\030\001\222\265\030\004plan'
   _globals['_SAMPLERSERVICE'].methods_by_name['Stream']._loaded_options = None
   _globals['_SAMPLERSERVICE'].methods_by_name['Stream']._serialized_options = b'\210\265\030\001'
-  _globals['_WEIGHTING']._serialized_start=901
-  _globals['_WEIGHTING']._serialized_end=1018
-  _globals['_TOKENIZEREQUEST']._serialized_start=126
-  _globals['_TOKENIZEREQUEST']._serialized_end=243
-  _globals['_CLUSTERREQUEST']._serialized_start=246
-  _globals['_CLUSTERREQUEST']._serialized_end=401
-  _globals['_PLANREQUEST']._serialized_start=404
-  _globals['_PLANREQUEST']._serialized_end=684
-  _globals['_STREAMREQUEST']._serialized_start=686
-  _globals['_STREAMREQUEST']._serialized_end=801
-  _globals['_STREAMRESPONSE']._serialized_start=803
-  _globals['_STREAMRESPONSE']._serialized_end=899
-  _globals['_SAMPLERSERVICE']._serialized_start=1021
-  _globals['_SAMPLERSERVICE']._serialized_end=1406
+  _globals['_WEIGHTING']._serialized_start=913
+  _globals['_WEIGHTING']._serialized_end=1030
+  _globals['_TOKENIZEREQUEST']._serialized_start=127
+  _globals['_TOKENIZEREQUEST']._serialized_end=255
+  _globals['_CLUSTERREQUEST']._serialized_start=258
+  _globals['_CLUSTERREQUEST']._serialized_end=413
+  _globals['_PLANREQUEST']._serialized_start=416
+  _globals['_PLANREQUEST']._serialized_end=696
+  _globals['_STREAMREQUEST']._serialized_start=698
+  _globals['_STREAMREQUEST']._serialized_end=813
+  _globals['_STREAMRESPONSE']._serialized_start=815
+  _globals['_STREAMRESPONSE']._serialized_end=911
+  _globals['_SAMPLERSERVICE']._serialized_start=1033
+  _globals['_SAMPLERSERVICE']._serialized_end=1418
 # @@protoc_insertion_point(module_scope)
