@@ -79,6 +79,7 @@ RESPONSES = _schema(
     correct=pa.bool_(),
     log_likelihoods=pa.list_(pa.float64()),  # nats, summed over the option's tokens
     num_tokens=pa.list_(pa.int32()),
+    num_stem_tokens_cut=pa.int32(),  # off the stem's left, to fit the model's context
 )
 TOKEN_COUNTS = _schema(passage_id=pa.string(), num_tokens=pa.int32())
 LOSSES = _schema(step=pa.int32(), loss=pa.float64(), learning_rate=pa.float64())

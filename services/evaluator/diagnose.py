@@ -3,11 +3,13 @@
 Asked before anything is collected or trained: a round that cannot end in a decision is not run.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from libs.formats import canonical_json
 from services.evaluator.accuracy import TopicAccuracy, accuracy_by_topic
 from services.evaluator.items import Item
 from services.evaluator.power import (
@@ -143,6 +145,20 @@ def missed(responses: Sequence[Response], topics: Sequence[str]) -> Iterator[Res
     """Yield the wrong answers on these topics, in the order given."""
     wanted = set(topics)
     return (each for each in responses if each.topic in wanted and not each.correct)
+
+
+def seed_row(response: Response, stem: str) -> dict[str, Any]:
+    """Return the query that a missed item starts with: its stem, never an option."""
+    content = canonical_json([response.topic, response.item_id, stem])
+    return {
+        "query_id": hashlib.sha256(content).hexdigest(),
+        "text": stem,
+        "kind": "seed",
+        "parent_id": "",
+        "topic": response.topic,
+        "item_id": response.item_id,
+        "depth": 0,
+    }
 
 
 def _correlation(responses: Sequence[Response], topics: Sequence[TopicAccuracy]) -> float:

@@ -1,22 +1,22 @@
-"""The registry of exams, and the set of them that a round is decontaminated against.
+"""The registry of exams: which there are now, by name.
 
 Registered exams change over time, so they are no input of a round: a round freezes them once,
 under its moment, and every later step names the frozen set.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import regex
 
 from libs.blobs.port import Blobs
-from libs.errors import Conflict, Corrupt, InvalidInput
+from libs.errors import Busy, Conflict, Corrupt, InvalidInput
 from libs.formats import canonical_json
-from services.evaluator.items import Item
 
 DEFAULT_MAX_DECISIONS = 5
+_ATTEMPTS = 10
 _PREFIX = "registry/exams/"
 _NAME = regex.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 
@@ -54,7 +54,7 @@ def register(blobs: Blobs, exam: Registered) -> Registered:
 
     Raises:
         InvalidInput: the name is no blob's name.
-        Conflict: another process registered another exam under the name at the same moment.
+        Busy: others keep registering under the name.
     """
     check_name(exam.name)
     blob = f"{_PREFIX}{exam.name}.json"
@@ -67,13 +67,16 @@ def register(blobs: Blobs, exam: Registered) -> Registered:
 
 
 def _replace(blobs: Blobs, blob: str, new: Registered) -> Registered:
-    read = blobs.read(blob)
-    old = _parse(read.data)
-    if replace(new, sequence=old.sequence, revision=old.revision) == old:
-        return old
-    new = replace(new, revision=old.revision + 1)
-    blobs.replace_if(blob, canonical_json(asdict(new)), etag=read.etag)
-    return new
+    for _ in range(_ATTEMPTS):
+        read = blobs.read(blob)
+        old = _parse(read.data)
+        if replace(new, sequence=old.sequence, revision=old.revision) == old:
+            return old
+        risen = replace(new, revision=old.revision + 1)
+        with suppress(Conflict):  # somebody else registered under the name: look again
+            blobs.replace_if(blob, canonical_json(asdict(risen)), etag=read.etag)
+            return risen
+    raise Busy(f"the exam {new.name!r} was registered {_ATTEMPTS} times while it was registered")
 
 
 def registered(blobs: Blobs) -> list[Registered]:
@@ -95,10 +98,3 @@ def _parse(data: bytes) -> Registered:
         return Registered(**json.loads(data))
     except (ValueError, TypeError) as error:
         raise Corrupt(f"expected a registered exam, got {error!r}") from error
-
-
-def texts(items: Iterable[Item], exam_id: str) -> Iterator[Mapping[str, Any]]:
-    """Yield every stem and option of an exam, a row of the table `EXAM_TEXTS` each."""
-    for item in items:
-        for text in (item.stem, *item.options):
-            yield {"item_id": item.item_id, "exam_id": exam_id, "text": text}

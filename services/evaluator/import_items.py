@@ -33,7 +33,7 @@ def import_items(path: Path) -> list[Item]:
         NotFound: there is no such file.
         BadItem: a line is not UTF-8, not JSON, or no item with exactly one key; an id or a
             content comes twice.
-        InvalidInput: no item at all.
+        InvalidInput: fewer than two items: each half needs one.
     """
     by_id: dict[str, int] = {}
     by_content: dict[str, int] = {}
@@ -47,8 +47,8 @@ def import_items(path: Path) -> list[Item]:
                 raise BadItem(f"{where}: {kind} must be new, got that of line {seen[name]}")
             seen[name] = number
         items.append(item)
-    if not items:
-        raise InvalidInput(f"{path.name}: expected at least one item, got none")
+    if len(items) < 2:
+        raise InvalidInput(f"{path.name}: expected an item for each half, got {len(items)} in all")
     return sorted(items, key=lambda item: item.item_id)
 
 

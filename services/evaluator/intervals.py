@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
 """Two-sided 95 % quantile of the normal distribution, 1.96."""
 DEFAULT_NUM_DRAWS = 10_000
+MAX_NUM_DRAWS = 1_000_000
 _BATCH_CELLS = 4_000_000
 """Counts drawn at once, 32 MB: singleton documents need 3 a draw, others more."""
 
@@ -52,6 +53,10 @@ class Bootstrap:
 
     num_draws: int = DEFAULT_NUM_DRAWS
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_draws <= MAX_NUM_DRAWS:
+            raise InvalidInput(f"draws must lie in [1, {MAX_NUM_DRAWS}], got {self.num_draws}")
 
 
 def wilson(num_right: int, num_items: int) -> Share:

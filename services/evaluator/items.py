@@ -71,10 +71,18 @@ def _id_hash(item_id: str) -> str:
     return hashlib.sha256(item_id.encode()).hexdigest()
 
 
+def halved(items: Iterable[Item]) -> dict[Half, list[Item]]:
+    """Return the items of each half, by item id."""
+    ordered = sorted(items, key=lambda item: item.item_id)
+    half_by_id = split_halves(ordered)
+    return {half: [item for item in ordered if half_by_id[item.item_id] is half] for half in Half}
+
+
 def write_items(path: Path, items: Sequence[Item]) -> None:
     """Write the items with their halves, by item id."""
-    halves = split_halves(items)
-    rows = (vars(item) | {"half": str(halves[item.item_id])} for item in items)
+    rows = (
+        vars(item) | {"half": str(half)} for half, each in halved(items).items() for item in each
+    )
     write_table(path, ITEMS, sorted(rows, key=lambda row: str(row["item_id"])))
 
 

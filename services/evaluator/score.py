@@ -12,10 +12,10 @@ from typing import Any
 
 from libs.errors import Corrupt, InvalidInput
 from libs.formats import RESPONSES, read_rows, write_table
-from libs.lm.port import OptionScore, Question
+from libs.lm.port import BATCH_SIZE, OptionScore, Question
 from services.evaluator.items import Item
 
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = BATCH_SIZE
 
 Ask = Callable[[Sequence[Question]], Sequence[Sequence[OptionScore]]]
 """Scores one fixed batch of questions in the order given."""
@@ -36,6 +36,8 @@ class Response:
     log_likelihoods: tuple[float, ...]
     """One an option: natural logarithm, summed over its tokens."""
     num_tokens: tuple[int, ...]
+    num_stem_tokens_cut: int
+    """Tokens of the stem that the model did not see, because its context is shorter."""
 
 
 def batches(items: Iterable[Item], batch_size: int) -> list[list[Item]]:
@@ -85,6 +87,7 @@ def _response(item: Item, answer: Sequence[OptionScore], weights_digest: str) ->
         correct=chosen == item.key,
         log_likelihoods=tuple(each.log_likelihood for each in answer),
         num_tokens=tuple(each.num_tokens for each in answer),
+        num_stem_tokens_cut=max(each.num_stem_tokens_cut for each in answer),
     )
 
 

@@ -22,6 +22,7 @@ def respond():
                 correct=bool(correct),
                 log_likelihoods=(-1.0, -2.0),
                 num_tokens=(1, 1),
+                num_stem_tokens_cut=0,
             )
             for place, (topic, correct) in enumerate(answers)
         ]

@@ -16,6 +16,7 @@ def response(topic, correct):
         correct=correct,
         log_likelihoods=(-1.0, -2.0),
         num_tokens=(1, 1),
+        num_stem_tokens_cut=0,
     )
 
 

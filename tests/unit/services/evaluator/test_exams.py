@@ -4,7 +4,8 @@ import pytest
 
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, InvalidInput
-from services.evaluator.exams import Registered, register, registered, texts
+from services.evaluator.exam_files import texts
+from services.evaluator.exams import Registered, register, registered
 from services.evaluator.items import Item
 
 

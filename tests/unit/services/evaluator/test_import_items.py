@@ -24,25 +24,32 @@ def exam(tmp_path):
     return write
 
 
+def read(exam, line):
+    """Read one line beside another that only fills the other half, and comes last by id."""
+    items = import_items(exam(line, GOOD | {"id": "~", "stem": "Filler?"}))
+    assert len(items) == 2
+    return items[0]
+
+
 def test_an_item_is_read_with_its_defaults(exam):
-    (item,) = import_items(exam(GOOD))
+    item = read(exam, GOOD)
     assert (item.stem, item.options, item.key, item.topic) == ("Who?", (" me", " you"), 1, "")
     assert len(item.item_id) == 64
     assert item.document_id == item.item_id
 
 
 def test_optional_fields_are_kept(exam):
-    (item,) = import_items(exam(GOOD | {"id": "q1", "topic": "who", "document": "page"}))
+    item = read(exam, GOOD | {"id": "q1", "topic": "who", "document": "page"})
     assert (item.item_id, item.topic, item.document_id) == ("q1", "who", "page")
 
 
 @pytest.mark.parametrize(("key", "index"), [(0, 0), ("A", 0), ("b", 1), ([1], 1), (["B"], 1)])
 def test_a_key_is_an_index_a_letter_or_a_list_of_one(exam, key, index):
-    assert import_items(exam(GOOD | {"key": key}))[0].key == index
+    assert read(exam, GOOD | {"key": key}).key == index
 
 
 def test_blank_lines_and_a_byte_order_mark_are_skipped(exam):
-    assert len(import_items(exam(b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  "))) == 1
+    assert read(exam, b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\n\n  ").key == 1
 
 
 def test_items_come_by_id_whatever_the_order_of_lines(exam):
@@ -114,7 +121,12 @@ def test_a_missing_file_is_not_found(tmp_path):
         import_items(tmp_path / "none.jsonl")
 
 
-def test_a_folder_and_an_empty_file_are_invalid(exam, tmp_path):
-    for path, message in ((tmp_path, "Is a directory"), (exam(b""), "at least one item")):
-        with pytest.raises(InvalidInput, match=message):
-            import_items(path)
+def test_a_folder_is_no_exam(tmp_path):
+    with pytest.raises(InvalidInput, match="Is a directory"):
+        import_items(tmp_path)
+
+
+@pytest.mark.parametrize("lines", [[b""], [GOOD]])
+def test_an_exam_that_cannot_fill_both_halves_is_refused(exam, lines):
+    with pytest.raises(InvalidInput, match="an item for each half"):
+        import_items(exam(*lines))

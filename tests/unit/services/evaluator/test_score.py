@@ -37,6 +37,11 @@ def test_a_response_says_who_answered_what_and_how():
     assert (response.item_id, response.weights_digest) == ("q", "digest")
 
 
+def test_a_response_tells_the_tokens_that_the_stem_was_cut_by():
+    (response,) = score([item("q")], answering((-4.0, 2, 7), (-5.0, 5, 7)), "digest")
+    assert response.num_stem_tokens_cut == 7
+
+
 def test_the_model_is_asked_stem_and_options_in_item_order():
     asked = []
 
