@@ -28,7 +28,7 @@ from libs.errors import (
     Unavailable,
 )
 
-_POLL_S = 0.5
+_POLL_S = 0.2
 _LONGEST_WAIT_S = 30.0
 _log = logging.getLogger(__name__)
 

@@ -109,8 +109,10 @@ class Lease:
         """Write the record if that is due, else look whether somebody else has.
 
         Raises:
-            LeaseLost: another worker has the operation.
+            LeaseLost: another worker has the operation; said once.
         """
+        if self._lost or self.record.ended:
+            return
         silent_s = self._clock.monotonic() - self._written
         is_news = self._told != self.record.progress and silent_s >= PROGRESS_S
         if is_news or silent_s >= self._lease_s / 4:

@@ -4,14 +4,17 @@ It looks at records only, and wakes workers again through the bus; whether a lea
 decided by whoever then takes it, on its own clock.
 """
 
+import logging
 from collections import Counter
 
 from libs import telemetry
-from libs.errors import NotFound
+from libs.errors import Corrupt, InvalidInput, NotFound
 from libs.operations.attempt import Folders
 from libs.operations.lease import Stillness
 from libs.operations.record import Record, State
 from libs.operations.store import Operations, Stored, name_of_blob
+
+_log = logging.getLogger(__name__)
 
 
 class Sweeper:
@@ -25,6 +28,7 @@ class Sweeper:
         self._stillness = stillness
         self._lease_s = lease_s
         self._known: dict[str, Stored] = {}
+        self._unreadable: dict[str, str] = {}
         self._due: dict[str, tuple[str, float]] = {}
 
     def sweep(self) -> None:
@@ -45,6 +49,12 @@ class Sweeper:
             stored = self._operations.read(name)
         except NotFound:
             self._known.pop(name, None)
+            return
+        except (Corrupt, InvalidInput) as error:
+            # One bad record must not keep the others from being carried.
+            if self._unreadable.get(name) != str(error):
+                _log.critical("%s: cannot be read: %s", name, error)
+            self._unreadable[name] = str(error)
             return
         self._known[name] = stored
         self._stillness.seconds(name, stored.etag)

@@ -24,7 +24,7 @@ from libs.operations.attempt import Folders
 from libs.operations.lease import Lease, Stillness, take
 from libs.operations.record import Record, State
 from libs.operations.runner import Runner
-from libs.operations.step import LeaseLost, Step
+from libs.operations.step import Step
 from libs.operations.store import Operations, Stored, name_of
 from libs.operations.sweeper import Sweeper
 
@@ -58,6 +58,7 @@ class Worker:
         self._steps = {step.method: step for step in steps}
         self._runner = Runner(self._steps, artifacts, folders)
         self._lease_s = lease_s
+        self._keep_s = min(_KEEP_S, lease_s / 8)
         self._holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._stillness = Stillness(operations.clock)
         self._sweeper = Sweeper(operations, folders, self._stillness, lease_s=lease_s)
@@ -75,7 +76,7 @@ class Worker:
         """Join the group of workers and begin. Raises `NotFound` if the topic is not declared."""
         consumer = self._operations.bus.subscribe([self._operations.commands], group=self._group)
         self._start("commands", partial(self._consume, consumer))
-        self._start("leases", partial(self._every, _KEEP_S, self._keep, self._left))
+        self._start("leases", partial(self._every, self._keep_s, self._keep, self._left))
         self._start(
             "sweeper", partial(self._every, self._lease_s / 4, self._sweeper.sweep, self._stopped)
         )
@@ -129,8 +130,9 @@ class Worker:
         for lease in [*self._running]:
             try:
                 lease.keep()
-            except LeaseLost as lost:
-                _log.warning("%s", lost)  # its step is told when it next says its progress
+            except ServiceError as error:
+                # Lost: its step is told at its next progress. Else: the next turn tries again.
+                _log.warning("%s: not kept: %s", lease.record.name, error)
 
     # Commands.
 

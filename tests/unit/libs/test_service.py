@@ -1,10 +1,6 @@
 """A toy service over a real channel: the way every service starts, is called, and is stopped."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
