@@ -13,7 +13,14 @@ from libs.artifacts import Artifact
 from libs.blocks import write_blocks
 from libs.formats import EXAM_TEXTS, HOLDOUT, read_json, read_rows, write_json, write_table
 from services.evaluator.exams import DEFAULT_MAX_DECISIONS, Registered
-from services.evaluator.items import Item, halved, read_items, write_items
+from services.evaluator.items import (
+    Half,
+    Item,
+    contents_sha256,
+    halved,
+    read_items,
+    write_items,
+)
 from services.evaluator.report import exam_blocks
 
 
@@ -42,7 +49,10 @@ def write_exam(
     }
     write_items(out / "items.parquet", items)
     _write_holdout(out, holdout)
-    write_json(out / "exam.json", asdict(terms) | sizes | source)
+    # Wear of the decision half is counted by what it asks: the same items under another name or
+    # with a higher limit are as worn as before.
+    decision = {"decision_sha256": contents_sha256(halves[Half.DECISION])}
+    write_json(out / "exam.json", asdict(terms) | sizes | decision | source)
     write_blocks(out, exam_blocks(terms.name, halves))
     return dict(sizes)
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from libs.formats import ITEMS, canonical_json, read_rows, write_table
+from libs.formats import ITEMS, canonical_json, ids_sha256, read_rows, write_table
 
 LETTERS = "ABCDEFGHIJ"
 """Options an item may have at most, by the letters that a key may be given as."""
@@ -46,6 +46,18 @@ class Item:
 def content_id(stem: str, key: str, distractors: Iterable[str]) -> str:
     """Return the id of an item's content, whatever the order of its options."""
     return hashlib.sha256(canonical_json([stem, key, sorted(distractors)])).hexdigest()
+
+
+def contents_sha256(items: Iterable[Item]) -> str:
+    """Return the digest of what the items ask, whatever they are called and in which exam."""
+    return ids_sha256(
+        content_id(
+            item.stem,
+            item.options[item.key],
+            [option for place, option in enumerate(item.options) if place != item.key],
+        )
+        for item in items
+    )
 
 
 def split_halves(items: Iterable[Item]) -> dict[str, Half]:

@@ -248,7 +248,9 @@ def _compare(request: pb.CompareRequest, work: Work) -> Made:
         )
     work.progress(0, len(old), "items", "comparing")
     comparison = compare(old, candidate, control, targets, _bootstrap(request))
-    write_json(work.out / "comparison.json", comparison.to_json() | {"exam_id": exam_id})
+    exam = read_json(work.artifacts.open(exam_id, kind="exam").path("exam.json"))
+    wear = {name: exam[name] for name in ("decision_sha256", "max_decisions")}
+    write_json(work.out / "comparison.json", comparison.to_json() | {"exam_id": exam_id} | wear)
     write_blocks(work.out, report.comparison_blocks(comparison))
     contrasts = {
         "gain": comparison.gain,

@@ -177,7 +177,8 @@ def test_a_model_is_examined_diagnosed_and_compared(world):
     assert comparison["gain"]["estimate"] == comparison["targeting"]["estimate"] == 1
     assert comparison["guard"]["estimate"] == comparison["control_gain"]["estimate"] == 0
     assert comparison["gain"]["num_items"] == 60
-    assert comparison["exam_id"] == exam
+    assert (comparison["exam_id"], comparison["max_decisions"]) == (exam, 5)
+    assert comparison["decision_sha256"] == world.json(exam, "exam.json")["decision_sha256"]
     assert compared.figures["gain_low"] == 1
     for artifact_id in (exam, old, found.artifact_id, compared.artifact_id):
         assert read_blocks(world.artifacts.open(artifact_id).path("blocks.json"))

@@ -1,8 +1,17 @@
 """Halves, ids and the table of items."""
 
 from collections import Counter
+from dataclasses import replace
 
-from services.evaluator.items import Half, Item, content_id, read_items, split_halves, write_items
+from services.evaluator.items import (
+    Half,
+    Item,
+    content_id,
+    contents_sha256,
+    read_items,
+    split_halves,
+    write_items,
+)
 
 
 def item(name, topic="text"):
@@ -46,3 +55,11 @@ def test_items_are_written_and_read_by_half_and_id(tmp_path):
 def test_the_content_id_ignores_the_order_of_distractors_but_not_which_is_the_key():
     assert content_id("s", "k", ["a", "b"]) == content_id("s", "k", ["b", "a"])
     assert content_id("s", "k", ["a", "b"]) != content_id("s", "a", ["k", "b"])
+
+
+def test_the_contents_digest_ignores_names_and_order_but_no_word_and_no_key():
+    one = [item("a"), replace(item("b"), stem="t")]
+    renamed = [replace(item("d"), stem="t"), item("c", "other topic")]
+    assert contents_sha256(one) == contents_sha256(renamed)
+    assert contents_sha256(one) != contents_sha256([one[0], replace(one[1], key=0)])
+    assert contents_sha256(one) != contents_sha256([one[0], replace(one[1], stem="u")])
