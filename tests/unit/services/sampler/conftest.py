@@ -93,3 +93,8 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_world():
+    return World
