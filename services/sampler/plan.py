@@ -40,7 +40,7 @@ class PlanSpec:
     budget_tokens: int
     """In all, replay and separators included."""
     clip: int = DEFAULT_CLIP
-    """Times that a passage may be drawn, replay included; `UNIFORM` ignores it."""
+    """Times that a passage may be drawn, by target and by replay; `UNIFORM` ignores it."""
     replay_share: float = 0.0
     """Of the budget, in [0, 1)."""
     seed: int = 0
