@@ -1,0 +1,4 @@
+"""Athanor on one machine: the command line's local verbs, which start and stop processes.
+
+Read in this order: `programs` (what runs), `cli` (the verbs), `demo` (the demonstration).
+"""

@@ -1,0 +1,5 @@
+"""Run the command line: `./athanor`."""
+
+from deploy.local.cli import main
+
+main()
