@@ -1,0 +1,29 @@
+"""Run the corpus on the embedded profile: `python -m services.corpus`."""
+
+import os
+
+from libs.blobs.folder import FolderBlobs
+from libs.bus.sqlite import SqliteBus
+from libs.clock import Clock
+from libs.config import read
+from libs.search.tantivy import TantivySearch
+from services.corpus.adapters import HttpFetcher
+from services.corpus.app import build
+from services.corpus.config import Config
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    config = read(Config, "corpus", os.environ)
+    build(
+        config,
+        blobs=FolderBlobs(config.home / "blobs"),
+        bus=SqliteBus(config.home / "bus.sqlite"),
+        clock=Clock(config.clock_shift_file),
+        search=TantivySearch(config.home / "index"),
+        fetchers=HttpFetcher,
+    ).run()
+
+
+if __name__ == "__main__":
+    main()
