@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from libs.errors import Corrupt, InvalidInput
 
@@ -39,6 +40,7 @@ def load_model(folder: Path, *, dtype: torch.dtype | None = None) -> Any:
             configuration asks for.
         InvalidInput: no configuration, no safetensors, or no causal model.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = load_config(folder)
     check_safetensors(folder)
     try:

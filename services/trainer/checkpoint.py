@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from libs.errors import InvalidInput
 from libs.lm.digest import weights_digest
@@ -42,6 +43,7 @@ def stored_model(folder: Path) -> Any:
 
 def save(model: Any, folder: Path) -> Weights:
     """Write `config.json` and `model.safetensors`, and say what they hold."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model.eval().save_pretrained(str(folder))
     return _weights(model)
 

@@ -1,9 +1,9 @@
 """Runs a function in a process of its own that ends with its parent, whatever ends that.
 
 Training starves threads and may be killed for memory; the service's leases and calls must not
-notice. Processes come from a fork server that has torch and transformers loaded, so that one starts in
-milliseconds. A child ends when the pipe to its parent closes: a parent killed by `kill -9` leaves
-none behind.
+notice. Processes come from a fork server that has torch and transformers loaded, so that one starts
+in a tenth of a second. A child ends when the pipe to its parent closes: a parent killed by
+`kill -9` leaves none behind.
 """
 
 import logging

@@ -1,0 +1,109 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from libs.artifacts import Artifacts, Request
+from libs.blobs.folder import FolderBlobs
+from libs.errors import Corrupt, DeadlineExceeded, InvalidInput, NotFound
+from libs.lm import weights
+from libs.lm.digest import folder_digest, weights_digest
+from libs.lm.host import Host
+from libs.lm.port import Question
+
+ASKED = [Question(f"the quick {animal}", (" jumps", " box a judge")) for animal in ("fox", "dog")]
+
+
+class Store:
+    """Checkpoints in an object store."""
+
+    def __init__(self, root, make_checkpoint):
+        self.root, self.make = root, make_checkpoint
+        self.blobs = FolderBlobs(root / "blobs")
+        self.artifacts = Artifacts(self.blobs)
+
+    def add(self, seed, *, digest=""):
+        """Store a model and register it; return the digest it is registered under."""
+        folder = self.make(self.root / f"model{seed}", seed=seed)
+        request = Request(kind="checkpoint", inputs={}, parameters={"seed": seed}, recipe_version=1)
+        artifact_id = self.artifacts.create(request, folder, run={})
+        digest = digest or folder_digest(folder)
+        weights.register(self.blobs, digest, artifact_id)
+        return digest
+
+    def host(self, **limits):
+        return Host(self.blobs, self.artifacts, num_threads=1, **limits)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, make_checkpoint):
+    return Store(tmp_path_factory.mktemp("store"), make_checkpoint)
+
+
+@pytest.fixture
+def host(store):
+    host = store.host(max_models=2)
+    yield host
+    host.close()
+
+
+def test_held_weights_have_the_digest_they_were_asked_for_by(store, host):
+    digest = store.add(0)
+    held = host.load(digest)
+    assert weights_digest(held.model) == digest
+    assert held.num_parameters == sum(each.numel() for each in held.model.parameters())
+
+
+def test_other_weights_than_registered_are_corrupt_and_not_held(store, host):
+    store.add(1, digest="d" * 64)
+    with pytest.raises(Corrupt, match="d" * 64):
+        host.log_likelihood("d" * 64, ASKED)
+    assert host.digests() == []
+
+
+def test_unknown_weights_are_not_found(host):
+    with pytest.raises(NotFound):
+        host.load("e" * 64)
+
+
+def test_the_model_used_longest_ago_leaves_first(store, host):
+    first, second, third = (store.add(seed) for seed in (0, 2, 3))
+    for digest in (first, second, first, third):
+        host.load(digest)
+    assert host.digests() == [third, first]
+
+
+def test_callers_at_the_same_time_get_the_bits_of_callers_alone(store, host):
+    digests = [store.add(seed) for seed in (0, 2, 3)]
+    alone = [host.log_likelihood(digest, ASKED) for digest in digests]
+    with ThreadPoolExecutor(6) as callers:
+        together = list(callers.map(lambda each: host.log_likelihood(each, ASKED), digests * 4))
+    assert together == alone * 4
+
+
+def test_a_question_without_options_is_invalid(store, host):
+    with pytest.raises(InvalidInput, match="options"):
+        host.log_likelihood(store.add(0), [Question("the", ())])
+
+
+def test_a_call_that_waits_too_long_for_its_turn_meets_its_deadline(store, host):
+    digest = store.add(0)
+    release = threading.Event()
+    host._thread.submit(release.wait)
+    with pytest.raises(DeadlineExceeded, match=r"0\.1 s"):
+        host.log_likelihood(digest, ASKED, timeout_s=0.1)
+    release.set()
+
+
+def test_what_nobody_waits_for_is_not_computed(store, host):
+    with pytest.raises(DeadlineExceeded, match="after 1 questions"):
+        host.log_likelihood(store.add(0), ASKED, batch_size=1, is_wanted=lambda: False)
+
+
+def test_the_arithmetic_is_float32_on_threads_as_configured(store):
+    host = store.host()
+    held = host.load(store.add(0))
+    assert held.model.dtype is torch.float32
+    assert host._thread.submit(torch.get_num_threads).result() == 1
+    host.close()
