@@ -9,12 +9,17 @@ from libs import telemetry
 from libs.errors import Conflict
 
 
-@pytest.fixture
-def lines(tmp_path, capsys):  # the console is the captured one
+@pytest.fixture(autouse=True)
+def _stopped():
+    yield
+    telemetry.stop_logs()
+
+
+def start(tmp_path):
+    """Start in the test itself: pytest puts its own stderr in place only then."""
     path = tmp_path / "logs" / "oven.jsonl"
     telemetry.start_logs("oven", path, secrets=["hush"])
-    yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
-    telemetry.stop_logs()
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_trace_travels_in_headers():
@@ -47,7 +52,8 @@ def test_a_thread_has_no_trace_of_its_parent():
     assert seen == [""]
 
 
-def test_a_log_line_is_json_and_names_service_and_trace(lines):
+def test_a_log_line_is_json_and_names_service_and_trace(tmp_path):
+    lines = start(tmp_path)
     with telemetry.span("bake") as trace_id:
         logging.getLogger("libs.oven").info("baked %d", 3)
     (line,) = lines()
@@ -61,7 +67,8 @@ def test_a_log_line_is_json_and_names_service_and_trace(lines):
     }
 
 
-def test_a_traceback_goes_to_the_file_and_not_to_the_console(lines, capsys):
+def test_a_traceback_goes_to_the_file_and_not_to_the_console(tmp_path, capsys):
+    lines = start(tmp_path)
     try:
         raise KeyError("bread")
     except KeyError:
@@ -70,12 +77,14 @@ def test_a_traceback_goes_to_the_file_and_not_to_the_console(lines, capsys):
     assert capsys.readouterr().err == "ERROR oven: failed: KeyError: 'bread'\n"
 
 
-def test_the_console_is_quiet_below_a_warning(lines, capsys):
+def test_the_console_is_quiet_below_a_warning(tmp_path, capsys):
+    start(tmp_path)
     logging.getLogger("libs.oven").info("baked")
     assert capsys.readouterr().err == ""
 
 
-def test_a_secret_stands_in_no_line(lines, capsys):
+def test_a_secret_stands_in_no_line(tmp_path, capsys):
+    lines = start(tmp_path)
     try:
         raise ValueError("token hush was refused")
     except ValueError:
@@ -84,7 +93,8 @@ def test_a_secret_stands_in_no_line(lines, capsys):
     assert "hush" not in capsys.readouterr().err
 
 
-def test_a_second_start_replaces_the_first(lines, tmp_path):
+def test_a_second_start_replaces_the_first(tmp_path):
+    lines = start(tmp_path)
     telemetry.start_logs("grill", tmp_path / "grill.jsonl")
     logging.getLogger("libs.oven").info("once")
     assert lines() == []
