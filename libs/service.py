@@ -72,12 +72,15 @@ class Service:
             pass
 
     def stop(self, grace_s: float = 5.0, *, release: bool = True) -> None:
-        """Drain the server, then the worker; what does not end in time goes back to the queue.
+        """Drain server and worker; an operation that does not end in time goes back to the queue.
 
         Without `release` leases are left as a kill would leave them. Idempotent.
         """
+        # Side by side: callers that watch an operation wait for what the worker still ends.
+        worker = threading.Thread(target=partial(self.worker.stop, grace_s, release=release))
+        worker.start()
         self._server.drain(grace_s)
-        self.worker.stop(grace_s, release=release)
+        worker.join()
 
     def run(self) -> None:
         """Be the process: logs, metrics, `<home>/run/<service>.json`, until a signal comes.

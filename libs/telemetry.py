@@ -39,7 +39,7 @@ BUS_DEPTH = Gauge(
     "athanor_bus_depth", "Messages published and not yet committed.", ["service", "group"]
 )
 BUS_OLDEST_AGE = Gauge(
-    "athanor_bus_oldest_age_seconds", "Age of the message read last, seconds.", ["service", "group"]
+    "athanor_bus_oldest_age_seconds", "Age of the oldest of them, seconds.", ["service", "group"]
 )
 OPERATIONS = Gauge("athanor_operations", "Operations by state.", ["service", "state"])
 

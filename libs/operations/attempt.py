@@ -17,7 +17,7 @@ from libs.artifacts import Artifact, Artifacts, Request
 from libs.errors import InvalidInput
 from libs.formats import read_json, write_json
 from libs.operations.lease import Lease
-from libs.operations.record import Progress, Record, Result
+from libs.operations.record import Progress, Record, Result, printable
 from libs.operations.step import Made, Step, request_of
 
 RESULT = "result.json"
@@ -96,7 +96,14 @@ class Attempt:
         return request_of(self.step, self.message)
 
     def progress(self, completed: float, total: float, unit: str, message: str = "") -> None:
-        self.lease.tell(Progress(completed=completed, total=total, unit=unit, message=message))
+        self.lease.tell(
+            Progress(
+                completed=float(completed),
+                total=float(total),
+                unit=unit,
+                message=printable(message),
+            )
+        )
 
     def check(self) -> None:
         self.lease.check()
@@ -141,7 +148,8 @@ class Attempt:
 
 
 def _saying(made: Made) -> dict[str, Any]:
-    return {"outcome": made.outcome, "reason": made.reason, "figures": dict(made.figures)}
+    figures = {name: float(value) for name, value in made.figures.items()}
+    return {"outcome": made.outcome, "reason": made.reason, "figures": figures}
 
 
 def _said(artifact: Artifact) -> Made:

@@ -13,7 +13,7 @@ from typing import Any
 
 from libs.clock import Clock
 from libs.errors import Busy, Conflict, ErrorRecord, NotFound, Unavailable
-from libs.operations.record import Progress, Record, Result, State
+from libs.operations.record import Progress, Record, Result, State, printable
 from libs.operations.step import Cancelled, LeaseLost
 from libs.operations.store import Operations, Stored
 
@@ -142,6 +142,8 @@ class Lease:
         Raises:
             LeaseLost: another worker has the operation; nothing was changed.
         """
+        if error is not None:
+            error = replace(error, message=printable(error.message))
         self._change(state=state, result=result, error=error)
 
     def release(self) -> None:

@@ -7,6 +7,7 @@ reads it. `revision` grows with every change, so equal bytes never stand for two
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -42,6 +43,10 @@ class Progress:
     """What is counted, in the plural."""
     message: str = ""
     """What is being done, in a few words."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.completed) and math.isfinite(self.total)):
+            raise ValueError(f"progress must be finite, got {self.completed} of {self.total}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +134,14 @@ class Record:
             return cls(**fields | _typed(fields))
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"expected an operation's record, got {error!r}") from error
+
+
+def printable(text: str) -> str:
+    """Return the text without what UTF-8 cannot carry, such as half of a pair from a broken page.
+
+    One such character in a record would keep its worker from ever writing it.
+    """
+    return text.encode(errors="replace").decode()
 
 
 def operation_name(service: str, method: str, request_id: str) -> str:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from libs import telemetry
 from libs.artifacts import Artifacts
@@ -29,6 +30,7 @@ INTERNAL = "Internal"
 """Kind of the error that a bug leaves in a record; none of the eight."""
 _LONGEST_WAIT_S = 30.0
 _CHECK_S = 0.2
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -70,19 +72,23 @@ class Runner:
                 _log.warning("%s", lost)
 
     def _end(self, lease: Lease, ending: _Ending) -> None:
-        """Write the ending, however long the store is away."""
-        failures = 0
-        while True:
-            try:
-                lease.finish(ending.state, result=ending.result, error=ending.error)
-                break
-            except RETRYABLE as error:
-                failures += 1
-                _log.warning("%s: cannot be ended yet: %s", lease.record.name, error)
-                self._wait(_delay_s(error, failures))
+        self._patiently(
+            lease, lambda: lease.finish(ending.state, result=ending.result, error=ending.error)
+        )
         self._folders.clear(lease.record)
         error_text = f": {ending.error.kind}: {ending.error.message}" if ending.error else ""
         _log.info("%s %s%s", lease.record.name, ending.state, error_text)
+
+    def _patiently(self, lease: Lease, write: Callable[[], T]) -> T:
+        """Write to the record, however long the store is away."""
+        failures = 0
+        while True:
+            try:
+                return write()
+            except RETRYABLE as error:
+                failures += 1
+                _log.warning("%s: cannot be written yet: %s", lease.record.name, error)
+                self._wait(_delay_s(error, failures))
 
     def _ending(self, lease: Lease) -> _Ending:
         if lease.record.deaths >= MAX_DEATHS:
@@ -116,7 +122,7 @@ class Runner:
         return Attempt(lease=lease, step=step, artifacts=self._artifacts, folders=self._folders)
 
     def _back_off(self, lease: Lease, error: ServiceError) -> _Ending | None:
-        retries = lease.count("retries")
+        retries = self._patiently(lease, lambda: lease.count("retries"))
         if retries >= MAX_RETRIES:
             return _Ending(state=State.FAILED, error=ErrorRecord.of(error))
         _log.warning("%s: attempt %d failed: %s", lease.record.name, retries, error)
@@ -124,7 +130,7 @@ class Runner:
 
     def _count_fault(self, lease: Lease, bug: Exception) -> _Ending | None:
         # A late worker stumbles over what the new one does: that is no bug.
-        faults = lease.count("faults")
+        faults = self._patiently(lease, lambda: lease.count("faults"))
         _log.error("%s: bug in %s", lease.record.name, lease.record.method, exc_info=bug)
         if faults >= MAX_FAULTS:
             return _internal(f"{type(bug).__name__}: {bug}")

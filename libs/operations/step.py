@@ -151,23 +151,26 @@ def inputs_of(message: Message) -> Iterator[Input]:
 def request_of(step: Step, message: Message) -> Request:
     """Return what the artifact of this request is filed under.
 
-    Inputs are `inputs_of`; every other field except `request_id` is a parameter, as proto JSON
-    with the names of the proto and defaults included, so that 64-bit integers are strings. What
-    `step.parameters` adds comes beside them.
+    Inputs are `inputs_of`; every other field is a parameter, as proto JSON with the names of the
+    proto and defaults included, so that 64-bit integers are strings. Left out are `request_id` and
+    what carries `not_in_identity`. What `step.parameters` adds comes beside them.
     """
     fields = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    apart = {each.name for each in message.DESCRIPTOR.fields if _artifact_kinds(each)}
-    parameters = {
-        name: value for name, value in fields.items() if name not in apart | {"request_id"}
-    }
+    apart = {each.name for each in message.DESCRIPTOR.fields if _is_apart(each)}
+    parameters = {name: value for name, value in fields.items() if name not in apart}
     return Request(
         kind=step.kind,
         inputs={each.role: each.artifact_id for each in inputs_of(message)},
         parameters=parameters | dict(step.parameters(message)),
         recipe_version=step.version,
     )
+
+
+def _is_apart(descriptor: Any) -> bool:
+    audit = bool(descriptor.GetOptions().Extensions[options_pb2.not_in_identity])
+    return audit or descriptor.name == "request_id" or bool(_artifact_kinds(descriptor))
 
 
 def _artifact_kinds(descriptor: Any) -> list[str]:

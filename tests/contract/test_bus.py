@@ -36,7 +36,7 @@ class Adapter:
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
     adapters = {
         "sqlite": lambda: Adapter(
-            functools.partial(SqliteBus, tmp_path / "bus.sqlite", session_s=0.6), 0.6
+            functools.partial(SqliteBus, tmp_path / "bus.sqlite", session_s=0.4), 0.4
         )
     }
     return adapters[request.param]()

@@ -1,6 +1,9 @@
 """A toy service over a real channel: the way every service starts, is called, and is stopped."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -273,3 +276,77 @@ def test_an_operation_of_another_service_is_not_found(start: Starter) -> None:
         Client(service).operations.GetOperation(
             longrunning.GetOperationRequest(name="operations/loop/abc")
         )
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from libs.blobs.folder import FolderBlobs
+from libs.bus.port import Topic
+from libs.bus.sqlite import SqliteBus
+from libs.clock import Clock
+from libs.config import ServiceConfig
+from libs.operations.servicer import LongCalls
+from libs.operations.sweeper import Sweeper
+from libs.service import build_service
+
+home = Path(sys.argv[1])
+bus = SqliteBus(home / "bus.sqlite")
+calls = LongCalls("toy", steps=[], blobs=FolderBlobs(home / "blobs"), bus=bus, clock=Clock())
+if "bug" in sys.argv:
+    Sweeper.sweep = lambda sweeper: 1 / 0
+build_service(
+    ServiceConfig(home=home), calls, topics=[Topic(name="toy.commands.v1", key="operation")],
+    register=lambda server: None, service_names=[],
+).run()
+"""
+
+
+@pytest.fixture
+def run_process(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    processes = []
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", PROCESS, str(tmp_path), *arguments]
+        process = subprocess.Popen(command, cwd=pytestconfig.rootpath, stderr=subprocess.PIPE)
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_process_says_where_it_listens_and_ends_in_peace_on_a_signal(
+    tmp_path: Path, run_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = run_process()
+    run_file = tmp_path / "run" / "toy.json"
+    give_up = time.monotonic() + PATIENCE_S
+    while not run_file.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    ports = json.loads(run_file.read_bytes())
+    assert ports["pid"] == process.pid
+    with rpc.connect(f"127.0.0.1:{ports['port']}") as channel:
+        operations = longrunning_grpc.OperationsStub(channel)
+        assert not operations.ListOperations(longrunning.ListOperationsRequest()).operations
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (0, b"")
+    assert not run_file.exists()
+    log = (tmp_path / "logs" / "toy.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["service"] for line in lines} == {"toy"}
+
+
+def test_a_process_whose_worker_has_a_bug_ends_with_1(
+    run_process: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    process = run_process("bug")
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert b"bug in the worker's thread sweeper" in errors

@@ -244,3 +244,36 @@ def test_an_attempt_runs_inside_the_trace_of_the_submit(stage, run) -> None:
     record, _ = run(stage.step(step), name)
     assert traces == [trace_id] == [record.trace_id]
     assert stage.artifacts.open(record.result.artifact_id).run()["trace_id"] == trace_id
+
+
+def test_text_that_utf8_cannot_carry_does_not_stop_the_record(stage, run) -> None:
+    def step(request, work) -> Made:
+        work.progress(1, 2, "pages", "at \ud800")
+        raise NotFound("expected \ud800")
+
+    record, _ = run(stage.step(step))
+    assert (record.progress.message, record.error.message) == ("at ?", "expected ?")
+
+
+def test_progress_that_is_no_number_is_a_bug_of_the_step(stage, run) -> None:
+    def step(request, work) -> Made:
+        work.progress(float("nan"), 2, "pages")
+        return Made()
+
+    record, _ = run(stage.step(step))
+    assert record.error.message.startswith("internal: ValueError: progress must be finite")
+
+
+def test_a_store_that_is_away_while_an_attempt_is_counted_is_waited_for(
+    stage, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failures = stage.operations.write, [Unavailable("store down")] * 3
+
+    def write_later(stored, record):
+        if record.retries and failures:
+            raise failures.pop()
+        return write(stored, record)
+
+    monkeypatch.setattr(stage.operations, "write", write_later)
+    record, _ = run(stage.step(raises(Unavailable("lm down"))))
+    assert (record.state, record.retries) == (State.SUCCEEDED, 1)

@@ -144,7 +144,7 @@ def test_a_skewed_wall_clock_steals_nothing(site: Site, tmp_path: Path) -> None:
     name = site.submit("long")
     site.await_running()
     site.start("skewed", clock=Clock(shift))
-    for seconds in ("86400", "-86400", "1e9"):
+    for seconds in ("86400", "-86400"):
         shift.write_text(seconds)
         site.operations.wake(site.operations.get(name))
         time.sleep(LEASE_S)  # time must pass for a lease that is wrongly judged lost
