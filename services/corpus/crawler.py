@@ -69,6 +69,8 @@ class Crawler:
     journal: Journal
     rate_per_s: float
     """Requests to one host."""
+    retry_s: float = 0.5
+    """Time before a second attempt, doubled before a third, where the site names none."""
 
     def run(self, report: Report) -> dict[str, Refusal]:
         """Crawl to the end and return, by address, what was never fetched.
@@ -169,7 +171,7 @@ class Crawler:
             answer = self.fetcher.fetch(url, types=types)
             if attempt == _ATTEMPTS or not _may_pass(answer):
                 break
-            extra_s = _retry_after_s(answer, attempt)
+            extra_s = _asked_s(answer) or self.retry_s * 2 ** (attempt - 1)
         return answer
 
 
@@ -190,9 +192,10 @@ def _may_pass(answer: Response | Unanswered) -> bool:
     return answer.status in _PASSING
 
 
-def _retry_after_s(answer: Response | Unanswered, attempt: int) -> float:
+def _asked_s(answer: Response | Unanswered) -> float:
+    """Return how long the site asks us to wait, seconds, as far as we are ready to; else 0."""
     asked = answer.headers.get("retry-after", "") if isinstance(answer, Response) else ""
-    return min(float(asked), _MAX_RETRY_AFTER_S) if asked.isdigit() else 0.25 * 2**attempt
+    return min(float(asked), _MAX_RETRY_AFTER_S) if asked.isdigit() else 0.0
 
 
 def _refused(url: str, reason: Reason, detail: str) -> Visit:
