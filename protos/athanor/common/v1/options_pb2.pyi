@@ -14,6 +14,7 @@ DEADLINE_REQUIRED_FIELD_NUMBER: _builtins.int
 PRODUCES_FIELD_NUMBER: _builtins.int
 ARTIFACT_KIND_FIELD_NUMBER: _builtins.int
 REQUIRED_FIELD_NUMBER: _builtins.int
+NOT_IN_IDENTITY_FIELD_NUMBER: _builtins.int
 deadline_required: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """The call may take long: without a deadline it is refused with `INVALID_ARGUMENT`."""
 produces: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
@@ -22,3 +23,5 @@ artifact_kind: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOp
 """The field holds an artifact id of this kind; `loop` checks recipes with it."""
 required: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field must be given: a recipe without it is refused."""
+not_in_identity: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field is for the audit alone: requests that differ in nothing else have one answer."""

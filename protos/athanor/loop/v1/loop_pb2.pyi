@@ -454,7 +454,7 @@ class DecideRequest(_message.Message):
     """True: a candidate that would be promoted waits for a person."""
     @_builtins.property
     def require(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Contrasts that a promotion needs: `gain`, `guard`, `targeting`; empty: `gain`, `guard`."""
+        """Contrasts that a promotion needs: `targeting`, beside `gain` and `guard`, which it always does."""
 
     def __init__(
         self,

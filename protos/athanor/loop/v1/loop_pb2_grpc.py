@@ -178,7 +178,7 @@ class LoopServiceServicer:
 
     def PromoteModel(self, request, context):
         """Moves `live` by hand. Returns `NOT_FOUND` if no model has the digest, `ABORTED` if a round
-        rejected it and `force` is not set, `INVALID_ARGUMENT` without a reason.
+        rejected it and `force` is not set, `INVALID_ARGUMENT` without who or why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,7 +186,7 @@ class LoopServiceServicer:
 
     def RollBackModel(self, request, context):
         """Moves `live` back to the model promoted before, or to a named one.
-        Returns `ABORTED` if there is none.
+        Returns `ABORTED` if there is none, `INVALID_ARGUMENT` without who or why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

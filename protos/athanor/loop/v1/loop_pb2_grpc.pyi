@@ -62,11 +62,11 @@ class LoopServiceStub:
     """Says which weights `live` is. Returns `NOT_FOUND` before the first promotion."""
     PromoteModel: _grpc.UnaryUnaryMultiCallable[_loop_pb2.PromoteModelRequest, _loop_pb2.Model]
     """Moves `live` by hand. Returns `NOT_FOUND` if no model has the digest, `ABORTED` if a round
-    rejected it and `force` is not set, `INVALID_ARGUMENT` without a reason.
+    rejected it and `force` is not set, `INVALID_ARGUMENT` without who or why.
     """
     RollBackModel: _grpc.UnaryUnaryMultiCallable[_loop_pb2.RollBackModelRequest, _loop_pb2.Model]
     """Moves `live` back to the model promoted before, or to a named one.
-    Returns `ABORTED` if there is none.
+    Returns `ABORTED` if there is none, `INVALID_ARGUMENT` without who or why.
     """
 
 @_typing.type_check_only
@@ -102,11 +102,11 @@ class LoopServiceAsyncStub(LoopServiceStub):
     """Says which weights `live` is. Returns `NOT_FOUND` before the first promotion."""
     PromoteModel: _aio.UnaryUnaryMultiCallable[_loop_pb2.PromoteModelRequest, _loop_pb2.Model]  # type: ignore[assignment]
     """Moves `live` by hand. Returns `NOT_FOUND` if no model has the digest, `ABORTED` if a round
-    rejected it and `force` is not set, `INVALID_ARGUMENT` without a reason.
+    rejected it and `force` is not set, `INVALID_ARGUMENT` without who or why.
     """
     RollBackModel: _aio.UnaryUnaryMultiCallable[_loop_pb2.RollBackModelRequest, _loop_pb2.Model]  # type: ignore[assignment]
     """Moves `live` back to the model promoted before, or to a named one.
-    Returns `ABORTED` if there is none.
+    Returns `ABORTED` if there is none, `INVALID_ARGUMENT` without who or why.
     """
 
 class LoopServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -205,7 +205,7 @@ class LoopServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_loop_pb2.Model, _abc.Awaitable[_loop_pb2.Model]]:
         """Moves `live` by hand. Returns `NOT_FOUND` if no model has the digest, `ABORTED` if a round
-        rejected it and `force` is not set, `INVALID_ARGUMENT` without a reason.
+        rejected it and `force` is not set, `INVALID_ARGUMENT` without who or why.
         """
 
     @_abc_1.abstractmethod
@@ -215,7 +215,7 @@ class LoopServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_loop_pb2.Model, _abc.Awaitable[_loop_pb2.Model]]:
         """Moves `live` back to the model promoted before, or to a named one.
-        Returns `ABORTED` if there is none.
+        Returns `ABORTED` if there is none, `INVALID_ARGUMENT` without who or why.
         """
 
 def add_LoopServiceServicer_to_server(servicer: LoopServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
