@@ -1,0 +1,11 @@
+"""Every topic that the loop owns."""
+
+from libs.bus.port import Topic
+
+ROUNDS_ENDED = Topic(name="loop.rounds-ended.v1", key="round")
+MODELS_PROMOTED = Topic(name="loop.models-promoted.v1", key="weights digest")
+TOPICS = (
+    Topic(name="loop.commands.v1", key="operation name"),
+    ROUNDS_ENDED,
+    MODELS_PROMOTED,
+)

@@ -1,0 +1,47 @@
+"""Count the decisions taken on the decision half of an exam, and refuse one too many.
+
+Here because a half that is decided on again and again is learned by selection: each decision
+spends some of it. `registry/decisions/<exam id>.json` holds one key for each distinct decision.
+"""
+
+import json
+from collections.abc import Sequence
+
+from libs.blobs.port import Blobs
+from libs.errors import Conflict, NotFound
+from libs.formats import canonical_json
+
+DEFAULT_MAX_DECISIONS = 5
+
+
+def spend(blobs: Blobs, exam_id: str, key: str, *, limit: int) -> int:
+    """Count the decision `key`, unless it was counted before; return how many there are then.
+
+    Raises:
+        Conflict: the half has served `limit` other decisions already.
+    """
+    while True:
+        name = f"registry/decisions/{exam_id}.json"
+        try:
+            stored = blobs.read(name)
+            document = json.loads(stored.data)
+        except NotFound:
+            stored, document = None, {"revision": 0, "decisions": []}
+        keys: Sequence[str] = document["decisions"]
+        if key in keys:
+            return len(keys)
+        if len(keys) >= limit:
+            raise Conflict(
+                f"the decision half of exam {exam_id[:12]} has served {len(keys)} decisions and "
+                f"may serve {limit}: build or import an exam with new items, or register it with a "
+                "higher max_decisions, which weakens every decision taken on it"
+            )
+        after = canonical_json({"revision": document["revision"] + 1, "decisions": [*keys, key]})
+        try:
+            if stored is None:
+                blobs.create(name, after)
+            else:
+                blobs.replace_if(name, after, etag=stored.etag)
+        except Conflict:
+            continue  # another decision was counted in between
+        return len(keys) + 1
