@@ -137,7 +137,10 @@ class GrpcServices:
             self._channels.clear()
 
     def _call(
-        self, name: str, fields: Mapping[str, Any], metadata: Sequence[tuple[str, str]] = ()
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        metadata: tuple[tuple[str, str | bytes], ...] = (),
     ) -> longrunning.Operation:
         method = self._methods[name]
         message = message_of(method, fields)
@@ -201,8 +204,11 @@ def _failed(shown: Sight, operation: longrunning.Operation) -> Sight:
     if operation.error.code == grpc.StatusCode.CANCELLED.value[0]:
         return Sight(standing=Standing.CANCELLED, run_time_s=shown.run_time_s)
     error = rpc.from_status(operation.error)
-    known = isinstance(error, ServiceError)
-    record = ErrorRecord.of(error) if known else ErrorRecord(kind="internal", message=str(error))
+    record = (
+        ErrorRecord.of(error)
+        if isinstance(error, ServiceError)
+        else ErrorRecord(kind="internal", message=str(error))
+    )
     return Sight(standing=Standing.FAILED, run_time_s=shown.run_time_s, error=record)
 
 
@@ -229,8 +235,10 @@ def _fields(descriptors: Sequence[FieldDescriptor]) -> dict[str, Field]:
 
 
 def _field(descriptor: FieldDescriptor) -> Field:
-    is_map = bool(descriptor.message_type) and descriptor.message_type.GetOptions().map_entry
-    holder = descriptor.message_type.fields_by_name["value"] if is_map else descriptor
+    message = descriptor.message_type
+    is_map = message is not None and message.GetOptions().map_entry
+    holder = message.fields_by_name["value"] if message is not None and is_map else descriptor
+    inner = holder.message_type.fields if holder.message_type is not None else ()
     least, most = _BITS.get(holder.cpp_type, (None, None))
     is_bytes = holder.type == FieldDescriptor.TYPE_BYTES
     kind = FieldKind.OPAQUE if is_bytes else _KINDS[holder.cpp_type]
@@ -244,7 +252,7 @@ def _field(descriptor: FieldDescriptor) -> Field:
         least=least,
         most=most,
         choices=_choices(holder.enum_type) if holder.enum_type else {},
-        fields=_fields(holder.message_type.fields) if kind is FieldKind.MESSAGE else {},
+        fields=_fields(inner),
         required=bool(options[options_pb2.required]),
         artifact_kinds=tuple(each.strip() for each in kinds if each.strip()),
     )

@@ -25,3 +25,12 @@ class Config(ServiceConfig):
         super().__post_init__()
         if not self.patience_s > 0:
             raise InvalidInput(f"patience_s must be above 0, got {self.patience_s}")
+
+    def addresses(self) -> dict[str, str]:
+        """Return where the services answer that a round calls, by their noun; not the loop."""
+        return {
+            "corpus": self.corpus_address,
+            "sampler": self.sampler_address,
+            "trainer": self.trainer_address,
+            "evaluator": self.evaluator_address,
+        }

@@ -16,7 +16,7 @@ from libs.formats import read_json
 from services.loop.binding import Bound, fill
 from services.loop.outcome import Outcome
 from services.loop.ports import Services, Sight, Standing
-from services.loop.rounds import RoundRecord, Rounds, StepRecord
+from services.loop.rounds import RoundRecord, Rounds, Stale, StepRecord
 from services.loop.schedule import Move, StepState, deciding_step, next_move
 
 _log = logging.getLogger(__name__)
@@ -58,24 +58,32 @@ class Driver:
         """Drive until the round has ended, and return its record.
 
         Args:
-            is_cancelled: says whether somebody asked for an end; asked before every look.
+            is_cancelled: says whether somebody asked for an end; asked before every look. What it
+                raises ends the driving: the lease is lost.
             show: told of the record after every look.
-
-        Raises:
-            Conflict: somebody else drives this round.
         """
         while self._record.outcome is None:
             cancelled = is_cancelled()
             before = self._record
-            self._look()
-            move = next_move(self._bound.steps, self._record.standing, cancelled=cancelled)
-            if move.outcome:
-                self._end(move.outcome)
-                break
-            self._commit(before, move)
+            try:
+                self._step(before, cancelled=cancelled)
+            except Stale:
+                # Either another worker drives now, which this says, or the last words of one that
+                # did came after its lease: they are true, and everything is safe to do twice.
+                is_cancelled()
+                self._record = self._world.rounds.get(before.id)
+                continue
             show(self._record)
             self._wait(before)
         return self._record
+
+    def _step(self, before: RoundRecord, *, cancelled: bool) -> None:
+        self._look()
+        move = next_move(self._bound.steps, self._record.standing, cancelled=cancelled)
+        if move.outcome:
+            self._end(move.outcome)
+        else:
+            self._commit(before, move)
 
     def _look(self) -> None:
         """Start what is recorded as running and has no operation, and look at what has one."""
@@ -144,6 +152,8 @@ class Driver:
 
     def _wait(self, before: RoundRecord) -> None:
         """Pause, short after a change and longer while nothing happens."""
+        if self._record.outcome is not None:
+            return
         shortest, longest = _PAUSES_S
         changed = _differs(before, self._record)
         self._pause_s = shortest if changed else min(1.5 * self._pause_s, longest)

@@ -171,6 +171,10 @@ def resumed_id(request_id: str) -> str | None:
     return match.group(1) if match else None
 
 
+class Stale(Conflict):
+    """Somebody else has changed the record since it was read."""
+
+
 class Rounds:
     """The rounds of one object store. Every call raises as `Blobs` does, besides its own."""
 
@@ -196,14 +200,17 @@ class Rounds:
         """Store a record in the place of its own revision, and return it with the next one.
 
         Raises:
-            Conflict: somebody else has changed it since it was read.
+            Stale: somebody else has changed it since it was read.
         """
         stored = self._blobs.read(_blob(record.id))
         revision = RoundRecord.from_json(stored.data).revision
         if revision != record.revision:
-            raise Conflict(f"{record.name}: expected revision {record.revision}, got {revision}")
+            raise Stale(f"{record.name}: expected revision {record.revision}, got {revision}")
         saved = replace(record, revision=revision + 1)
-        self._blobs.replace_if(_blob(record.id), saved.to_json(), etag=stored.etag)
+        try:
+            self._blobs.replace_if(_blob(record.id), saved.to_json(), etag=stored.etag)
+        except Conflict as conflict:
+            raise Stale(f"{record.name}: {conflict}") from conflict
         return saved
 
     def all(self) -> Iterator[RoundRecord]:
