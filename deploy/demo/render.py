@@ -89,6 +89,8 @@ def topics(folder: Path) -> dict[str, str]:
 class _Pages(pydoc.HTMLDoc):
     """pydoc's pages, less everything that belongs to one machine or one run."""
 
+    known = frozenset(chapters())
+
     def markup(self, text: str, *_: object, **__: object) -> str:
         """Return paragraphs: the text is what matters here, not its cross-references."""
         paragraphs = re.split(r"\n\s*\n", text.strip())
@@ -105,6 +107,17 @@ class _Pages(pydoc.HTMLDoc):
         """Return a section without pydoc's layout tables: extractors take those for navigation."""
         prelude = more.get("prelude", "").replace("<br>", "")
         return f"<h2>{title}</h2>\n{prelude}{contents}\n"
+
+    def modpkglink(self, modpkginfo: tuple[str, str, bool, bool]) -> str:
+        """Return a link to a module of a package, if it has a page."""
+        name, package, *_ = modpkginfo
+        full = f"{package}.{name}"
+        return f'<a href="{full}.html">{name}</a>' if full in self.known else name
+
+    def modulelink(self, object: Any) -> str:
+        """Return a link to a module, if it has a page."""
+        name = object.__name__
+        return f'<a href="{name}.html">{name}</a>' if name in self.known else name
 
     def formattree(self, tree: Any, modname: str, parent: object = None) -> str:
         return ""

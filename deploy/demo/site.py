@@ -18,7 +18,7 @@ ENTRY = "start.html"
 _LATIN = "<html><head><title>Caf\xe9</title></head><body><p>{}</p></body></html>"
 _PROSE = (
     "A caf\xe9 page, na\xefvely encoded as Latin-1 and saying so in its header, as pages of the "
-    "nineties did. It is here so that a crawler which assumes UTF-8 is found out on the very first run."
+    "nineties did. It is here so that a crawler that assumes UTF-8 is found out at once."
 )
 
 

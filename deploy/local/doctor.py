@@ -37,7 +37,9 @@ def examine(home: Path) -> list[Finding]:
         _loopback,
         _packages,
         lambda: _tool("chromium", "apt-get install chromium", "to look at reports from a script"),
-        lambda: _tool("java", "apt-get install openjdk-17-jre-headless", "for Kafka, cluster profile"),
+        lambda: _tool(
+            "java", "apt-get install openjdk-17-jre-headless", "for Kafka, cluster profile"
+        ),
         lambda: _tool("go", "install Go 1.26", "for MinIO, cluster profile"),
     )
     return [look() for look in looks]
@@ -45,23 +47,33 @@ def examine(home: Path) -> list[Finding]:
 
 def _python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", found, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    return Finding(
+        "python", found, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
+    )
 
 
 def _cores() -> Finding:
     count = len(os.sched_getaffinity(0))
-    return Finding("cores", str(count), "" if count >= 2 else "the demo takes twice as long on one core", False)
+    return Finding(
+        "cores", str(count), "" if count >= 2 else "the demo takes twice as long on one core", False
+    )
 
 
 def _memory() -> Finding:
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Finding("memory", f"{size / 2**30:.0f} GiB", "" if size >= MIN_MEMORY_BYTES else "4 GiB are needed")
+    return Finding(
+        "memory", f"{size / 2**30:.0f} GiB", "" if size >= MIN_MEMORY_BYTES else "4 GiB are needed"
+    )
 
 
 def _disk(home: Path) -> Finding:
     place = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free
-    remedy = "" if free >= MIN_FREE_BYTES else f"free 2 GiB, or set ATHANOR_HOME to another disk than {place}"
+    remedy = (
+        ""
+        if free >= MIN_FREE_BYTES
+        else f"free 2 GiB, or set ATHANOR_HOME to another disk than {place}"
+    )
     return Finding("disk", f"{free / 2**30:.0f} GiB free", remedy)
 
 
@@ -78,7 +90,9 @@ def _packages() -> Finding:
     if importlib.util.find_spec("athanor") is None:
         return Finding("packages", "none", "make setup")
     try:
-        wrong = [str(need) for need in map(Requirement, requires("athanor") or ()) if not _met(need)]
+        wrong = [
+            str(need) for need in map(Requirement, requires("athanor") or ()) if not _met(need)
+        ]
     except PackageNotFoundError:
         return Finding("packages", "athanor is not installed", "make setup")
     found = f"{', '.join(wrong)} missing" if wrong else "all there"

@@ -1,6 +1,7 @@
 """Run the corpus on the embedded profile: `python -m services.corpus`."""
 
 import os
+from functools import partial
 
 from libs.blobs.folder import FolderBlobs
 from libs.bus.sqlite import SqliteBus
@@ -21,7 +22,7 @@ def main() -> None:
         bus=SqliteBus(config.home / "bus.sqlite"),
         clock=Clock(config.clock_shift_file),
         search=TantivySearch(config.home / "index"),
-        fetchers=HttpFetcher,
+        fetchers=partial(HttpFetcher, hosts=config.addresses_by_host),
     ).run()
 
 

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpcore
@@ -63,6 +63,7 @@ class HttpFetcher:
         max_bytes: int,
         timeout_s: float,
         allow_private_hosts: Iterable[str] = (),
+        hosts: Mapping[str, tuple[str, int]] = {},
         resolve: Resolve = resolve,
     ) -> None:
         """Set the limits.
@@ -71,6 +72,7 @@ class HttpFetcher:
             max_bytes: of a body, both as sent and decompressed.
             timeout_s: for a whole fetch, connecting included.
             allow_private_hosts: `name` or `name:port` that may have a private address.
+            hosts: name to the address and port that stand for it here, as in a hosts file.
             resolve: for tests.
         """
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
@@ -78,7 +80,7 @@ class HttpFetcher:
         allowed = {host.lower() for host in allow_private_hosts}
         self._pool = httpcore.ConnectionPool(
             max_connections=_MAX_CONNECTIONS,
-            network_backend=_CheckedBackend(allowed, resolve, self._limit),
+            network_backend=_CheckedBackend(allowed, hosts, resolve, self._limit),
         )
 
     def __enter__(self) -> "HttpFetcher":
@@ -218,8 +220,15 @@ class _Limit(threading.local):
 class _CheckedBackend(httpcore.NetworkBackend):
     """Connects to checked addresses only."""
 
-    def __init__(self, allowed: set[str], resolve: Resolve, limit: _Limit) -> None:
-        self._allowed, self._resolve, self._limit = allowed, resolve, limit
+    def __init__(
+        self,
+        allowed: set[str],
+        hosts: Mapping[str, tuple[str, int]],
+        resolve: Resolve,
+        limit: _Limit,
+    ) -> None:
+        self._allowed, self._hosts = allowed, hosts
+        self._resolve, self._limit = resolve, limit
         self._plain = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -232,7 +241,9 @@ class _CheckedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first of the host's addresses that answers."""
         last: Exception = httpcore.ConnectError("the host has no address")
-        for address in self._addresses(host, port):
+        allowed = bool(self._allowed & {host.lower(), f"{host.lower()}:{port}"})
+        host, port = self._hosts.get(host.lower(), (host, port))
+        for address in self._addresses(host, port, allowed=allowed):
             remaining_s = self._limit.remaining_s(httpcore.ConnectTimeout)
             try:
                 stream = self._plain.connect_tcp(
@@ -243,14 +254,12 @@ class _CheckedBackend(httpcore.NetworkBackend):
                 last = error
         raise last
 
-    def _addresses(self, host: str, port: int) -> Iterator[str]:
+    def _addresses(self, host: str, port: int, *, allowed: bool) -> Iterator[str]:
         try:
             found = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError("the host cannot be resolved") from error
-        if not self._allowed & {host.lower(), f"{host.lower()}:{port}"} and not all(
-            is_public(address) for address in found
-        ):
+        if not allowed and not all(is_public(address) for address in found):
             raise _PrivateAddressError(host)
         return iter(found)
 

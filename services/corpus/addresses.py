@@ -1,7 +1,6 @@
 """Addresses in one spelling, so that a page has one name however it was linked.
 
-Also the *logical* address that documents carry: a prefix exchanged for another, so that a test port
-is in no digest. Source of the normal form: RFC 3986, section 6.2.2.
+Source of the normal form: RFC 3986, section 6.2.2.
 """
 
 import hashlib
@@ -52,15 +51,6 @@ def origin(url: str) -> str:
     """Return scheme, host and port: what one `robots.txt` speaks for."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def logical(url: str, prefixes: Mapping[str, str]) -> str:
-    """Return the address with the longest matching prefix exchanged."""
-    matching = [prefix for prefix in prefixes if url.startswith(prefix)]
-    if not matching:
-        return url
-    longest = max(matching, key=len)
-    return prefixes[longest] + url[len(longest) :]
 
 
 def topic_of(url: str, topics_by_suffix: Mapping[str, str]) -> str:

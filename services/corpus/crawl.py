@@ -2,15 +2,15 @@
 
 Levels of links are fetched whole, one after the other, so the result does not depend on which
 answer came first, and a crawl that was killed goes on from its visits alone. Within a level, and
-when the page budget runs out, the order is that of the sha256 of the logical address.
+when the page budget runs out, the order is that of the sha256 of the address.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.corpus.addresses import logical, origin, sha256
+from services.corpus.addresses import origin, sha256
 from services.corpus.refusals import Reason, Refusal
 from services.corpus.robots import Site
 
@@ -48,15 +48,10 @@ class Scope:
     max_pages: int
     """Fetches at most, redirects included."""
     max_depth: int
-    logical_prefixes: Mapping[str, str] = field(default_factory=dict)
-
-    def logical(self, url: str) -> str:
-        """Return the address that documents carry."""
-        return logical(url, self.logical_prefixes)
 
     def ordered(self, urls: Iterable[str]) -> list[str]:
         """Return the addresses in an order that nobody can bend and every machine agrees on."""
-        return sorted(set(urls), key=lambda url: sha256(self.logical(url)))
+        return sorted(set(urls), key=lambda url: sha256(url))
 
 
 class Wave(NamedTuple):
@@ -145,7 +140,7 @@ class _Walk:
                 self._origins.add(origin(visit.location))
             hops = self._hops.get(url, 0) + 1
             if not self._is_ours(visit.location):
-                detail = f"redirects to {self._scope.logical(visit.location)}"
+                detail = f"redirects to {visit.location}"
                 self._refuse(url, Reason.OFF_SITE, detail)
             elif hops > MAX_REDIRECTS or self._returns(url):
                 self._refuse(url, Reason.REDIRECT_LOOP, "its redirects do not end")
@@ -166,4 +161,4 @@ class _Walk:
         return False
 
     def _refuse(self, url: str, reason: Reason, detail: str) -> None:
-        self.refusals[url] = Refusal(self._scope.logical(url), reason, detail)
+        self.refusals[url] = Refusal(url, reason, detail)

@@ -156,7 +156,6 @@ def _scope(request: corpus_pb2.CrawlRequest) -> Scope:
         seeds=[seed for seed in found if seed],
         max_pages=request.max_pages,
         max_depth=request.max_depth,
-        logical_prefixes=dict(request.logical_prefixes),
     )
 
 
@@ -173,7 +172,7 @@ def _documents(
     """Return the pages of a crawl that ended, and the addresses that gave none."""
     documents, refusals = [], []
     for visit in journal.visits.values():
-        url = scope.logical(visit.url)
+        url = visit.url
         if visit.outcome is Outcome.REFUSED:
             refusals.append(Refusal(url, Reason(visit.reason), visit.detail))
         if visit.outcome is not Outcome.PAGE:

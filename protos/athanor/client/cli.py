@@ -24,8 +24,12 @@ Connection = Callable[[bool], AbstractContextManager["Client"]]
 """Opens a client; True asks for all services, False for what can look at results."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(help="Round, or a prefix that names only it; default: the newest.")]
-Digest = Annotated[str, typer.Argument(help="Weights digest, or a prefix that names only one model.")]
+Name = Annotated[
+    str, typer.Argument(help="Round, or a prefix that names only it; default: the newest.")
+]
+Digest = Annotated[
+    str, typer.Argument(help="Weights digest, or a prefix that names only one model.")
+]
 Why = Annotated[str, typer.Option("--why", help="Reason, kept in the audit.")]
 Artifact = Annotated[str, typer.Argument(help="Artifact id, or a prefix of at least 6 digits.")]
 
@@ -45,7 +49,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("report")(report)
 
 
-def _connect(context: typer.Context, *, everything: bool = False) -> AbstractContextManager["Client"]:
+def _connect(
+    context: typer.Context, *, everything: bool = False
+) -> AbstractContextManager["Client"]:
     opened: AbstractContextManager[Client] = context.obj(everything)
     return opened
 
@@ -82,7 +88,11 @@ def round_start(
         operation = client.loop.StartRound(request, timeout=60)
         name = f"rounds/{operation.name.rsplit('/', 1)[-1]}"
         if detach:
-            typer.echo(json.dumps({"round": name}) if as_json else f"{name} goes on; athanor round watch {name}")
+            typer.echo(
+                json.dumps({"round": name})
+                if as_json
+                else f"{name} goes on; athanor round watch {name}"
+            )
             return
         ended = follow(client, name, as_json=as_json)
         if not as_json:
@@ -105,7 +115,6 @@ def round_watch(context: typer.Context, name: Name = "", as_json: Json = False) 
 @rounds.command("list")
 def round_list(context: typer.Context, limit: int = 50, as_json: Json = False) -> None:
     """List rounds, newest first."""
-    from athanor.client.rounds import outcome_name
     from athanor.loop.v1 import loop_pb2
 
     with _connect(context) as client:
@@ -113,12 +122,15 @@ def round_list(context: typer.Context, limit: int = 50, as_json: Json = False) -
     _show(
         found,
         as_json,
-        lambda: [
-            f"{each.name}  {each.recipe:<14} {outcome_name(each.outcome) or 'running':<14} {each.reason}"
-            for each in found.rounds
-        ]
-        or ["no rounds yet"],
+        lambda: [_round_line(each) for each in found.rounds] or ["no rounds yet"],
     )
+
+
+def _round_line(seen: Any) -> str:
+    from athanor.client.rounds import outcome_name
+
+    outcome = outcome_name(seen.outcome) or "running"
+    return f"{seen.name}  {seen.recipe:<14} {outcome:<14} {seen.reason}"
 
 
 @rounds.command("show")
@@ -129,18 +141,25 @@ def round_show(context: typer.Context, name: Name = "", as_json: Json = False) -
 
     with _connect(context) as client:
         seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
-    _show(seen, as_json, lambda: [*(f"{step_line(s)}  {s.artifact_id[:12]}" for s in seen.steps), *summary(seen)])
+    _show(
+        seen,
+        as_json,
+        lambda: [*(f"{step_line(s)}  {s.artifact_id[:12]}" for s in seen.steps), *summary(seen)],
+    )
 
 
 @rounds.command("cancel")
 def round_cancel(context: typer.Context, name: Name = "", as_json: Json = False) -> None:
     """Ask a round to stop; what is done stays, and `round resume` takes it up again."""
-    from athanor.loop.v1 import loop_pb2
     from google.longrunning import operations_pb2
+
+    from athanor.loop.v1 import loop_pb2
 
     with _connect(context) as client:
         seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
-        client.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=seen.operation))
+        client.operations.CancelOperation(
+            operations_pb2.CancelOperationRequest(name=seen.operation)
+        )
     _show(seen, as_json, lambda: [f"{seen.name} is asked to stop"])
 
 
@@ -187,8 +206,10 @@ def recipe_check(
     _show(
         checked,
         as_json,
-        lambda: [f"fault: {fault}" for fault in checked.faults]
-        or [f"{len(checked.steps)} steps: {' '.join(checked.steps)}", *checked.notes],
+        lambda: (
+            [f"fault: {fault}" for fault in checked.faults]
+            or [f"{len(checked.steps)} steps: {' '.join(checked.steps)}", *checked.notes]
+        ),
     )
     raise typer.Exit(1 if checked.faults else 0)
 
@@ -204,7 +225,10 @@ def lineage(context: typer.Context, artifact: Artifact, as_json: Json = False) -
 
 def _node_lines(node: Any) -> list[str]:
     inputs = "  ".join(f"{role}={id_[:12]}" for role, id_ in sorted(node.inputs.items()))
-    return [f"{node.artifact_id[:12]}  {node.kind:<12} {inputs}", *(f"    {note}" for note in node.notes)]
+    return [
+        f"{node.artifact_id[:12]}  {node.kind:<12} {inputs}",
+        *(f"    {note}" for note in node.notes),
+    ]
 
 
 @artifacts.command("list")
@@ -221,8 +245,13 @@ def artifacts_list(
     _show(
         found,
         as_json,
-        lambda: [f"{a.artifact_id[:12]}  {a.kind:<12} {a.size_bytes:>14,} bytes" for a in found.artifacts]
-        or ["no artifacts yet"],
+        lambda: (
+            [
+                f"{a.artifact_id[:12]}  {a.kind:<12} {a.size_bytes:>14,} bytes"
+                for a in found.artifacts
+            ]
+            or ["no artifacts yet"]
+        ),
     )
 
 
@@ -254,7 +283,9 @@ def artifacts_verify(context: typer.Context, artifact: Artifact, as_json: Json =
         found = list(client.artifacts.VerifyArtifact(request, timeout=3600))
     problems = [each for each in found if each.problem]
     if as_json:
-        rows = [{"artifact_id": p.artifact_id, "file": p.file, "problem": p.problem} for p in problems]
+        rows = [
+            {"artifact_id": p.artifact_id, "file": p.file, "problem": p.problem} for p in problems
+        ]
         typer.echo(json.dumps({"files": len(found), "problems": rows}))
     else:
         for each in problems:
@@ -273,16 +304,22 @@ def models_list(context: typer.Context, as_json: Json = False) -> None:
     _show(
         found,
         as_json,
-        lambda: [
-            *(_model_line(model) for model in found.models),
-            *(f"{a.when}  {a.who}  {a.action} {a.weights_digest[:12]}: {a.why}" for a in found.audit),
-        ]
-        or ["no models yet"],
+        lambda: (
+            [
+                *(_model_line(model) for model in found.models),
+                *(
+                    f"{a.when}  {a.who}  {a.action} {a.weights_digest[:12]}: {a.why}"
+                    for a in found.audit
+                ),
+            ]
+            or ["no models yet"]
+        ),
     )
 
 
 def _model_line(model: Any) -> str:
-    return f"{'live' if model.live else '    '}  {model.weights_digest[:12]}  {model.status:<12} {model.round}"
+    live = "live" if model.live else "    "
+    return f"{live}  {model.weights_digest[:12]}  {model.status:<12} {model.round}"
 
 
 @models.command("promote")
@@ -309,7 +346,9 @@ def models_promote(
 def models_rollback(
     context: typer.Context,
     why: Why,
-    to: Annotated[str, typer.Option(help="Weights digest; default: the model promoted before.")] = "",
+    to: Annotated[
+        str, typer.Option(help="Weights digest; default: the model promoted before.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Move `live` back to a model that was promoted before."""
@@ -325,7 +364,9 @@ def models_rollback(
 def report(
     context: typer.Context,
     name: Name = "",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it.")
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from athanor.client.errors import AthanorError
-from athanor.common.v1 import artifacts_pb2_grpc, operations_pb2_grpc as watch_pb2_grpc
+from athanor.common.v1 import artifacts_pb2_grpc
+from athanor.common.v1 import operations_pb2_grpc as watch_pb2_grpc
 from athanor.loop.v1 import loop_pb2_grpc
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -45,8 +46,8 @@ def typed(error: grpc.RpcError) -> AthanorError:
 
 
 class _Deadline(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
-    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
 ):
     """Give every call a deadline: nothing waits for ever."""
 

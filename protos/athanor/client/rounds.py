@@ -127,7 +127,12 @@ def _advance(
         task = tasks.get(step.name)
         if task is None:
             task = tasks[step.name] = progress.add_task(step.name, total=None, note="")
-        progress.update(task, total=step.total or None, completed=step.completed, note=_note(progress, task, step))
+        progress.update(
+            task,
+            total=step.total or None,
+            completed=step.completed,
+            note=_note(progress, task, step),
+        )
     elif step.state != "waiting" and tasks.get(step.name) is not _DONE:
         if (task := tasks.pop(step.name, None)) is not None:
             progress.remove_task(task)
@@ -141,4 +146,6 @@ _DONE = TaskID(-1)
 def _note(progress: Progress, task: TaskID, step: loop_pb2.Step) -> str:
     speed = next(each.speed for each in progress.tasks if each.id == task)
     rate = f", {speed:,.0f} {step.unit}/s" if speed else ""
-    return f"{step.completed:,.0f}/{step.total:,.0f} {step.unit}{rate}" if step.total else step.message
+    return (
+        f"{step.completed:,.0f}/{step.total:,.0f} {step.unit}{rate}" if step.total else step.message
+    )

@@ -26,15 +26,13 @@ from athanor.common.v1 import options_pb2 as athanor_dot_common_dot_v1_dot_optio
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61thanor/corpus/v1/corpus.proto\x12\x11\x61thanor.corpus.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"\x92\x04\n\x0c\x43rawlRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x05seeds\x18\x02 \x03(\tB\x04\xa0\xb5\x18\x01\x12\x13\n\x05\x61s_of\x18\x03 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x11\n\tmax_pages\x18\x04 \x01(\r\x12\x11\n\tmax_depth\x18\x05 \x01(\r\x12\x12\n\nrate_per_s\x18\x06 \x01(\x01\x12\x16\n\x0emax_page_bytes\x18\x07 \x01(\x04\x12\x17\n\x0f\x66\x65tch_timeout_s\x18\x08 \x01(\x01\x12\x1b\n\x13\x61llow_private_hosts\x18\t \x03(\t\x12N\n\x10logical_prefixes\x18\n \x03(\x0b\x32\x34.athanor.corpus.v1.CrawlRequest.LogicalPrefixesEntry\x12\x19\n\x11passage_min_words\x18\x0b \x01(\r\x12\x19\n\x11passage_max_words\x18\x0c \x01(\r\x12I\n\x0etopics_by_path\x18\r \x03(\x0b\x32\x31.athanor.corpus.v1.CrawlRequest.TopicsByPathEntry\x1a\x36\n\x14LogicalPrefixesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11TopicsByPathEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\x11ReadFolderRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x13\n\x05\x61s_of\x18\x03 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x19\n\x11passage_min_words\x18\x04 \x01(\r\x12\x19\n\x11passage_max_words\x18\x05 \x01(\r\"r\n\x0cIndexRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x0c\x64ocuments_id\x18\x02 \x01(\tB\x11\x9a\xb5\x18\tdocuments\xa0\xb5\x18\x01\x12%\n\x0b\x65xam_set_id\x18\x03 \x01(\tB\x10\x9a\xb5\x18\x08\x65xam_set\xa0\xb5\x18\x01\"\x83\x02\n\x0e\x43ollectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\'\n\x0c\x64iagnosis_id\x18\x03 \x01(\tB\x11\x9a\xb5\x18\tdiagnosis\xa0\xb5\x18\x01\x12%\n\x0b\x65xam_set_id\x18\x04 \x01(\tB\x10\x9a\xb5\x18\x08\x65xam_set\xa0\xb5\x18\x01\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x14\n\x0cmax_passages\x18\x07 \x01(\r\x12\x11\n\tmin_words\x18\x08 \x01(\x04\x12\x1e\n\x16max_contaminated_share\x18\t \x01(\x01\"D\n\rSearchRequest\x12\x13\n\x0bpassages_id\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\"B\n\x0eSearchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.athanor.corpus.v1.SearchResult\":\n\x0cSearchResult\x12*\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.athanor.corpus.v1.SearchHit\"Q\n\tSearchHit\x12\x12\n\npassage_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t2\xe0\x03\n\rCorpusService\x12Z\n\x05\x43rawl\x12\x1f.athanor.corpus.v1.CrawlRequest\x1a\x1d.google.longrunning.Operation\"\x11\x88\xb5\x18\x01\x92\xb5\x18\tdocuments\x12\x64\n\nReadFolder\x12$.athanor.corpus.v1.ReadFolderRequest\x1a\x1d.google.longrunning.Operation\"\x11\x88\xb5\x18\x01\x92\xb5\x18\tdocuments\x12Y\n\x05Index\x12\x1f.athanor.corpus.v1.IndexRequest\x1a\x1d.google.longrunning.Operation\"\x10\x88\xb5\x18\x01\x92\xb5\x18\x08passages\x12]\n\x07\x43ollect\x12!.athanor.corpus.v1.CollectRequest\x1a\x1d.google.longrunning.Operation\"\x10\x88\xb5\x18\x01\x92\xb5\x18\x08passages\x12S\n\x06Search\x12 .athanor.corpus.v1.SearchRequest\x1a!.athanor.corpus.v1.SearchResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61thanor/corpus/v1/corpus.proto\x12\x11\x61thanor.corpus.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"\x8a\x03\n\x0c\x43rawlRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x05seeds\x18\x02 \x03(\tB\x04\xa0\xb5\x18\x01\x12\x13\n\x05\x61s_of\x18\x03 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x11\n\tmax_pages\x18\x04 \x01(\r\x12\x11\n\tmax_depth\x18\x05 \x01(\r\x12\x12\n\nrate_per_s\x18\x06 \x01(\x01\x12\x16\n\x0emax_page_bytes\x18\x07 \x01(\x04\x12\x17\n\x0f\x66\x65tch_timeout_s\x18\x08 \x01(\x01\x12\x1b\n\x13\x61llow_private_hosts\x18\t \x03(\t\x12\x19\n\x11passage_min_words\x18\n \x01(\r\x12\x19\n\x11passage_max_words\x18\x0b \x01(\r\x12I\n\x0etopics_by_path\x18\x0c \x03(\x0b\x32\x31.athanor.corpus.v1.CrawlRequest.TopicsByPathEntry\x1a\x33\n\x11TopicsByPathEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\x11ReadFolderRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x13\n\x05\x61s_of\x18\x03 \x01(\tB\x04\xa0\xb5\x18\x01\x12\x19\n\x11passage_min_words\x18\x04 \x01(\r\x12\x19\n\x11passage_max_words\x18\x05 \x01(\r\"r\n\x0cIndexRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x0c\x64ocuments_id\x18\x02 \x01(\tB\x11\x9a\xb5\x18\tdocuments\xa0\xb5\x18\x01\x12%\n\x0b\x65xam_set_id\x18\x03 \x01(\tB\x10\x9a\xb5\x18\x08\x65xam_set\xa0\xb5\x18\x01\"\x83\x02\n\x0e\x43ollectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x0bpassages_id\x18\x02 \x01(\tB\x10\x9a\xb5\x18\x08passages\xa0\xb5\x18\x01\x12\'\n\x0c\x64iagnosis_id\x18\x03 \x01(\tB\x11\x9a\xb5\x18\tdiagnosis\xa0\xb5\x18\x01\x12%\n\x0b\x65xam_set_id\x18\x04 \x01(\tB\x10\x9a\xb5\x18\x08\x65xam_set\xa0\xb5\x18\x01\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x14\n\x0cmax_passages\x18\x07 \x01(\r\x12\x11\n\tmin_words\x18\x08 \x01(\x04\x12\x1e\n\x16max_contaminated_share\x18\t \x01(\x01\"D\n\rSearchRequest\x12\x13\n\x0bpassages_id\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\"B\n\x0eSearchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.athanor.corpus.v1.SearchResult\":\n\x0cSearchResult\x12*\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.athanor.corpus.v1.SearchHit\"Q\n\tSearchHit\x12\x12\n\npassage_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t2\xe0\x03\n\rCorpusService\x12Z\n\x05\x43rawl\x12\x1f.athanor.corpus.v1.CrawlRequest\x1a\x1d.google.longrunning.Operation\"\x11\x88\xb5\x18\x01\x92\xb5\x18\tdocuments\x12\x64\n\nReadFolder\x12$.athanor.corpus.v1.ReadFolderRequest\x1a\x1d.google.longrunning.Operation\"\x11\x88\xb5\x18\x01\x92\xb5\x18\tdocuments\x12Y\n\x05Index\x12\x1f.athanor.corpus.v1.IndexRequest\x1a\x1d.google.longrunning.Operation\"\x10\x88\xb5\x18\x01\x92\xb5\x18\x08passages\x12]\n\x07\x43ollect\x12!.athanor.corpus.v1.CollectRequest\x1a\x1d.google.longrunning.Operation\"\x10\x88\xb5\x18\x01\x92\xb5\x18\x08passages\x12S\n\x06Search\x12 .athanor.corpus.v1.SearchRequest\x1a!.athanor.corpus.v1.SearchResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'athanor.corpus.v1.corpus_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CRAWLREQUEST_LOGICALPREFIXESENTRY']._loaded_options = None
-  _globals['_CRAWLREQUEST_LOGICALPREFIXESENTRY']._serialized_options = b'8\001'
   _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._loaded_options = None
   _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._serialized_options = b'8\001'
   _globals['_CRAWLREQUEST'].fields_by_name['seeds']._loaded_options = None
@@ -66,25 +64,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CORPUSSERVICE'].methods_by_name['Search']._loaded_options = None
   _globals['_CORPUSSERVICE'].methods_by_name['Search']._serialized_options = b'\210\265\030\001'
   _globals['_CRAWLREQUEST']._serialized_start=124
-  _globals['_CRAWLREQUEST']._serialized_end=654
-  _globals['_CRAWLREQUEST_LOGICALPREFIXESENTRY']._serialized_start=547
-  _globals['_CRAWLREQUEST_LOGICALPREFIXESENTRY']._serialized_end=601
-  _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._serialized_start=603
-  _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._serialized_end=654
-  _globals['_READFOLDERREQUEST']._serialized_start=657
-  _globals['_READFOLDERREQUEST']._serialized_end=791
-  _globals['_INDEXREQUEST']._serialized_start=793
-  _globals['_INDEXREQUEST']._serialized_end=907
-  _globals['_COLLECTREQUEST']._serialized_start=910
-  _globals['_COLLECTREQUEST']._serialized_end=1169
-  _globals['_SEARCHREQUEST']._serialized_start=1171
-  _globals['_SEARCHREQUEST']._serialized_end=1239
-  _globals['_SEARCHRESPONSE']._serialized_start=1241
-  _globals['_SEARCHRESPONSE']._serialized_end=1307
-  _globals['_SEARCHRESULT']._serialized_start=1309
-  _globals['_SEARCHRESULT']._serialized_end=1367
-  _globals['_SEARCHHIT']._serialized_start=1369
-  _globals['_SEARCHHIT']._serialized_end=1450
-  _globals['_CORPUSSERVICE']._serialized_start=1453
-  _globals['_CORPUSSERVICE']._serialized_end=1933
+  _globals['_CRAWLREQUEST']._serialized_end=518
+  _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._serialized_start=467
+  _globals['_CRAWLREQUEST_TOPICSBYPATHENTRY']._serialized_end=518
+  _globals['_READFOLDERREQUEST']._serialized_start=521
+  _globals['_READFOLDERREQUEST']._serialized_end=655
+  _globals['_INDEXREQUEST']._serialized_start=657
+  _globals['_INDEXREQUEST']._serialized_end=771
+  _globals['_COLLECTREQUEST']._serialized_start=774
+  _globals['_COLLECTREQUEST']._serialized_end=1033
+  _globals['_SEARCHREQUEST']._serialized_start=1035
+  _globals['_SEARCHREQUEST']._serialized_end=1103
+  _globals['_SEARCHRESPONSE']._serialized_start=1105
+  _globals['_SEARCHRESPONSE']._serialized_end=1171
+  _globals['_SEARCHRESULT']._serialized_start=1173
+  _globals['_SEARCHRESULT']._serialized_end=1231
+  _globals['_SEARCHHIT']._serialized_start=1233
+  _globals['_SEARCHHIT']._serialized_end=1314
+  _globals['_CORPUSSERVICE']._serialized_start=1317
+  _globals['_CORPUSSERVICE']._serialized_end=1797
 # @@protoc_insertion_point(module_scope)

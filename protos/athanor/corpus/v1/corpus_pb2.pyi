@@ -25,26 +25,6 @@ class CrawlRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class LogicalPrefixesEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
     class TopicsByPathEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -73,7 +53,6 @@ class CrawlRequest(_message.Message):
     MAX_PAGE_BYTES_FIELD_NUMBER: _builtins.int
     FETCH_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     ALLOW_PRIVATE_HOSTS_FIELD_NUMBER: _builtins.int
-    LOGICAL_PREFIXES_FIELD_NUMBER: _builtins.int
     PASSAGE_MIN_WORDS_FIELD_NUMBER: _builtins.int
     PASSAGE_MAX_WORDS_FIELD_NUMBER: _builtins.int
     TOPICS_BY_PATH_FIELD_NUMBER: _builtins.int
@@ -104,10 +83,6 @@ class CrawlRequest(_message.Message):
         """Hosts, `name` or `name:port`, that may be fetched although their address is private."""
 
     @_builtins.property
-    def logical_prefixes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Address prefix to prefix that documents carry instead, so that a test port is in no digest."""
-
-    @_builtins.property
     def topics_by_path(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Address suffix to topic, for sites whose sections are known; empty: no topic."""
 
@@ -123,14 +98,13 @@ class CrawlRequest(_message.Message):
         max_page_bytes: _builtins.int = ...,
         fetch_timeout_s: _builtins.float = ...,
         allow_private_hosts: _abc.Iterable[_builtins.str] | None = ...,
-        logical_prefixes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         passage_min_words: _builtins.int = ...,
         passage_max_words: _builtins.int = ...,
         topics_by_path: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_private_hosts", b"allow_private_hosts", "as_of", b"as_of", "fetch_timeout_s", b"fetch_timeout_s", "logical_prefixes", b"logical_prefixes", "max_depth", b"max_depth", "max_page_bytes", b"max_page_bytes", "max_pages", b"max_pages", "passage_max_words", b"passage_max_words", "passage_min_words", b"passage_min_words", "rate_per_s", b"rate_per_s", "request_id", b"request_id", "seeds", b"seeds", "topics_by_path", b"topics_by_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_private_hosts", b"allow_private_hosts", "as_of", b"as_of", "fetch_timeout_s", b"fetch_timeout_s", "max_depth", b"max_depth", "max_page_bytes", b"max_page_bytes", "max_pages", b"max_pages", "passage_max_words", b"passage_max_words", "passage_min_words", b"passage_min_words", "rate_per_s", b"rate_per_s", "request_id", b"request_id", "seeds", b"seeds", "topics_by_path", b"topics_by_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,6 +166,16 @@ def test_the_connection_goes_to_the_address_that_was_checked(site):
     assert looked_up == ["name.example"]
 
 
+def test_a_name_of_ones_own_leads_to_its_address_and_port_when_it_is_allowed(site):
+    site.replies["/"] = page("Home", "Hello")
+    hosts = {"docs.example": ("127.0.0.1", site.port)}
+    given = {"max_bytes": MEGABYTE, "timeout_s": 5.0, "hosts": hosts}
+    with HttpFetcher(**given, allow_private_hosts=["docs.example"]) as fetcher:
+        assert isinstance(fetcher.fetch("http://docs.example/"), Response)
+    with HttpFetcher(**given) as fetcher:
+        assert reason(fetcher.fetch("http://docs.example/")) is Reason.PRIVATE_ADDRESS
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.corpus.addresses import canonical, logical, origin, precedence, topic_of
+from services.corpus.addresses import canonical, origin, precedence, topic_of
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,6 @@ def test_an_address_has_one_normal_form(url, base, expected):
 )
 def test_what_is_no_address_of_the_web_is_none(url):
     assert canonical(url) is None
-
-
-def test_the_longest_prefix_is_exchanged():
-    prefixes = {"http://127.0.0.1:81/": "http://a/", "http://127.0.0.1:81/docs/": "http://b/"}
-    assert logical("http://127.0.0.1:81/docs/x", prefixes) == "http://b/x"
-    assert logical("http://127.0.0.1:81/y", prefixes) == "http://a/y"
-    assert logical("http://c/", prefixes) == "http://c/"
 
 
 def test_the_topic_is_that_of_the_longest_suffix_of_the_path():

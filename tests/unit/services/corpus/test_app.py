@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Corpus:
 
 
 @pytest.fixture
-def corpus(tmp_path) -> Iterator[Corpus]:
+def corpus(tmp_path, site) -> Iterator[Corpus]:
     blobs = FolderBlobs(tmp_path / "blobs")
     bus = SqliteBus(tmp_path / "bus.sqlite")
     service = build(
@@ -90,7 +91,7 @@ def corpus(tmp_path) -> Iterator[Corpus]:
         bus=bus,
         clock=Clock(),
         search=TantivySearch(tmp_path / "index"),
-        fetchers=HttpFetcher,
+        fetchers=partial(HttpFetcher, hosts={"site.example": ("127.0.0.1", site.port)}),
     )
     service.start()
     with rpc.connect(service.address) as channel:
@@ -123,13 +124,12 @@ def read_folder(folder: Path, request_id: str = "r1") -> corpus_pb2.ReadFolderRe
 def crawl(site: Site, **fields: Any) -> corpus_pb2.CrawlRequest:
     given = {
         "request_id": "c1",
-        "seeds": [site.url("/")],
+        "seeds": ["http://site.example/"],
         "as_of": "now",
         "max_pages": 20,
         "max_depth": 3,
         "rate_per_s": 500,
-        "allow_private_hosts": [site.host],
-        "logical_prefixes": {site.url("/"): "http://logical/"},
+        "allow_private_hosts": ["site.example"],
         "topics_by_path": {"/numbers.html": "numbers"},
     }
     return corpus_pb2.CrawlRequest(**given | fields)
@@ -241,7 +241,7 @@ def check_events(corpus: Corpus, documents_id: str, passages_id: str) -> None:
     assert (collected.artifact_id, collected.num_passages) == (passages_id, 20)
 
 
-def test_a_site_becomes_documents_under_its_logical_address(corpus, site):
+def test_a_site_becomes_documents_under_its_name(corpus, site):
     site.replies = {
         "/": page("Home", prose(1), links=("/numbers.html", "/copy", "/gone")),
         "/numbers.html": page("Numbers", prose(2)),
@@ -251,13 +251,13 @@ def test_a_site_becomes_documents_under_its_logical_address(corpus, site):
     made = corpus.artifact(result)
     documents = read_rows(made.path("documents.parquet"), DOCUMENTS)
     assert {(row["url"], row["topic"]) for row in documents} == {
-        ("http://logical/", ""),
-        ("http://logical/numbers.html", "numbers"),
+        ("http://site.example/", ""),
+        ("http://site.example/numbers.html", "numbers"),
     }
     refusals = read_rows(made.path("refusals.parquet"), REFUSALS)
     assert {row["id"]: row["reason"] for row in refusals} == {
-        "http://logical/copy": "duplicate",
-        "http://logical/gone": "not_found",
+        "http://site.example/copy": "duplicate",
+        "http://site.example/gone": "not_found",
     }
     assert dict(result.figures)["num_documents"] == 2
     assert made.run()["pages_per_second"] > 0
@@ -297,7 +297,7 @@ def test_a_dry_run_tells_what_a_crawl_would_do(corpus, site):
     operation = corpus.calls.Crawl(crawl(site), timeout=10, metadata=[("athanor-dry-run", "1")])
     metadata = common_pb2.OperationMetadata()
     assert operation.metadata.Unpack(metadata)
-    assert f"at most 20 pages from {site.url('')}" in metadata.progress.message
+    assert "at most 20 pages from http://site.example" in metadata.progress.message
     assert site.asked == []
 
 

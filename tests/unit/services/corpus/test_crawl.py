@@ -116,21 +116,6 @@ def test_what_robots_forbid_is_refused_and_costs_no_budget():
     assert len(refusals) == 2
 
 
-def test_order_and_refusals_carry_the_logical_address():
-    def fetched(port: int) -> list[str]:
-        host = f"http://127.0.0.1:{port}/"
-        scope = Scope(
-            seeds=[f"{host}{number}" for number in range(20)],
-            max_pages=5,
-            max_depth=0,
-            logical_prefixes={host: "http://site/"},
-        )
-        sites = {host.rstrip("/"): Site(host.rstrip("/"))}
-        return [scope.logical(url) for url in plan(scope, sites, {}).urls]
-
-    assert fetched(1111) == fetched(2222)
-
-
 @pytest.mark.parametrize("cut", range(1, 5))
 def test_a_crawl_goes_on_from_any_part_of_its_visits(cut):
     web = {"/": linked("/a", "/b", "/c"), "/a": linked("/d")}

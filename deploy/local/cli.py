@@ -1,0 +1,236 @@
+"""The command line of one machine: the remote verbs, and those that start and stop processes.
+
+State lies in `ATHANOR_HOME`, default `.athanor`. A verb that needs services uses those that run,
+or starts what it needs for as long as it needs it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from athanor.client import cli as remote
+from athanor.client.errors import AthanorError
+
+from deploy.local.programs import ROOT, SERVICES, services, site
+from libs import launcher
+from libs.errors import NotFound, ServiceError, Unavailable, kind_of
+
+if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
+    from athanor.client.connection import Client
+
+LOOK_S = 0.3
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Athanor improves language models by closing the loop on measurement.",
+)
+remote.add_to(app)
+
+
+def home_folder() -> Path:
+    """Return where all state lies."""
+    return Path(os.environ.get("ATHANOR_HOME", ".athanor"))
+
+
+def main() -> None:
+    """Run the command line; a failure is one line on stderr and exit code 1, no traceback."""
+    try:
+        app(prog_name="athanor")
+    except ServiceError as error:
+        _fail(kind_of(error).__name__, str(error))
+    except AthanorError as error:
+        _fail(error.kind, str(error))
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was done is kept, and the next start goes on", err=True)
+        sys.exit(130)
+
+
+def _fail(kind: str, message: str) -> None:
+    typer.echo(f"{kind}: {message}", err=True)
+    sys.exit(1)
+
+
+@app.callback()
+def _prepare(context: typer.Context) -> None:
+    context.obj = connection
+
+
+@contextmanager
+def connection(everything: bool) -> Iterator["Client"]:
+    """Open a client of the services that run, or start them for as long as it is open."""
+    from athanor.client.connection import connect
+
+    home = home_folder()
+    names = tuple(SERVICES) if everything else ("loop",)
+    with supervised(home, names=names) as ports, connect(f"127.0.0.1:{ports['loop']}") as client:
+        yield client
+
+
+@contextmanager
+def supervised(
+    home: Path, *, names: Sequence[str], site_folder: Path | None = None
+) -> Iterator[Mapping[str, int]]:
+    """Yield the ports of the services that run here, started for the block if none does."""
+    if running := launcher.reports(home):
+        yield {report.name: report.port for report in running}
+        return
+    process = _start_supervisor(home, names=names, site_folder=site_folder, adopt=True)
+    try:
+        yield {report.name: report.port for report in launcher.reports(home)}
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _start_supervisor(
+    home: Path, *, names: Sequence[str], site_folder: Path | None = None, adopt: bool
+) -> "subprocess.Popen[bytes]":
+    """Start `up --foreground` as a process of its own and return once everything answers.
+
+    Adopted, it dies with this process, however that ends.
+    """
+    argv = [sys.executable, "-m", "deploy.local", "up", "--foreground", "--only", ",".join(names)]
+    argv += ["--site", str(site_folder.resolve())] if site_folder else []
+    process = subprocess.Popen(
+        launcher.adopted(argv) if adopt else argv,
+        env={**os.environ, "ATHANOR_HOME": str(home.resolve()), "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    ready = _ready_file(home)
+    while not (ready.exists() and ready.read_text() == str(process.pid)):
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise Unavailable(process.stderr.read().decode().strip() or "the supervisor ended")
+        time.sleep(LOOK_S / 3)
+    return process
+
+
+@app.command()
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach/--foreground", help="Return once all are up.")
+    ] = True,
+    only: Annotated[
+        str, typer.Option(help="Services to start, split at commas; default: all.")
+    ] = "",
+    site_folder: Annotated[Path | None, typer.Option("--site", hidden=True)] = None,
+    as_json: remote.Json = False,
+) -> None:
+    """Start the services and keep them running until `down`."""
+    home = home_folder()
+    names = tuple(only.split(",")) if only else tuple(SERVICES)
+    if unknown := set(names) - set(SERVICES):
+        raise NotFound(f"services are {', '.join(SERVICES)}, got {', '.join(sorted(unknown))}")
+    if detach:
+        _start_supervisor(home, names=names, site_folder=site_folder, adopt=False)
+        status(as_json)
+    _supervise(home, [*services(home, names=names), *([site(site_folder)] if site_folder else [])])
+
+
+def _supervise(home: Path, programs: Sequence[launcher.Program]) -> None:
+    owner = launcher.Launcher(home, programs)
+    with launcher.signals_as_interrupt():
+        try:
+            owner.start()
+            _ready_file(home).write_text(str(os.getpid()))
+            while True:
+                time.sleep(LOOK_S)
+                owner.tend()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            owner.stop()
+
+
+def _ready_file(home: Path) -> Path:
+    return home / "run" / "ready"
+
+
+@app.command()
+def down(as_json: remote.Json = False) -> None:
+    """Stop the services; what was under way goes on at the next start."""
+    launcher.end(home_folder())
+    typer.echo(json.dumps({"stopped": True}) if as_json else "stopped")
+
+
+@app.command()
+def status(as_json: remote.Json = False) -> None:
+    """Show which services run, where, and how often each was started again."""
+    found = launcher.reports(home_folder())
+    rows = [
+        report._asdict()
+        | {"healthy": launcher.answers_health(report.port) if report.name in SERVICES else True}
+        for report in found
+    ]
+    if as_json:
+        typer.echo(json.dumps({"home": str(home_folder()), "programs": rows}))
+    elif not rows:
+        typer.echo(f"nothing runs in {home_folder()}; ./athanor up starts the services")
+    for row in [] if as_json else rows:
+        state = "up" if row["healthy"] else "not answering"
+        typer.echo(
+            f"{row['name']:<10} {state:<14} pid {row['pid']:<8} 127.0.0.1:{row['port']}  "
+            f"http://127.0.0.1:{row['metrics_port']}/metrics  {row['restarts']} restarts"
+        )
+    raise typer.Exit(0 if all(row["healthy"] for row in rows) else 1)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="Service; default: all.")] = "",
+    trace: Annotated[str, typer.Option(help="Only lines of this trace id.")] = "",
+    lines: Annotated[int, typer.Option("-n", help="At most so many, the newest.")] = 50,
+    as_json: remote.Json = False,
+) -> None:
+    """Show the services' log lines in the order of time."""
+    folder = home_folder() / "logs"
+    files = sorted(folder.glob(f"{service or '*'}.jsonl"))
+    if not files:
+        raise NotFound(f"no log of {service or 'any service'} in {folder}")
+    entries = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    chosen = sorted(
+        (e for e in entries if trace in ("", e.get("trace_id"))), key=lambda e: str(e["time"])
+    )
+    for entry in chosen[-lines:]:
+        shown = f"{entry['time']} {entry['level']:<7} {entry['service']:<10} {entry['message']}"
+        typer.echo(json.dumps(entry) if as_json else shown)
+
+
+@app.command()
+def doctor(as_json: remote.Json = False) -> None:
+    """Say what this machine lacks and how to get it; exit code 1 if something needed is missing."""
+    from deploy.local.doctor import examine
+
+    found = examine(home_folder())
+    if as_json:
+        typer.echo(json.dumps([each._asdict() for each in found]))
+    else:
+        for each in found:
+            mark = "ok" if not each.remedy else ("MISSING" if each.needed else "optional")
+            typer.echo(
+                f"{mark:<9}{each.name:<10} {each.found}{f'; {each.remedy}' if each.remedy else ''}"
+            )
+    raise typer.Exit(1 if any(each.remedy and each.needed for each in found) else 0)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Another seed is another round.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="In a home folder of its own.")] = False,
+    as_json: remote.Json = False,
+) -> None:
+    """Watch one whole round on real input, about five minutes; 0 unless it fails."""
+    from deploy.local.demo import run
+
+    raise typer.Exit(run(home_folder(), seed=seed, fresh=fresh, as_json=as_json))

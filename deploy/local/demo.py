@@ -1,0 +1,133 @@
+"""The demonstration: one closed round on the documentation of Python's standard library.
+
+The round's name follows from the rendered site and the seed, so a second run finds the first one.
+"""
+
+import getpass
+import hashlib
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from athanor.client import cli as remote
+from athanor.client.connection import Client, chunks, connect
+from athanor.client.rounds import follow
+from athanor.loop.v1 import loop_pb2
+from google.protobuf.json_format import MessageToDict
+
+from deploy.demo import render, site
+from deploy.local.cli import supervised
+from deploy.local.programs import SERVICES
+from libs.blobs.folder import FolderBlobs
+from libs.errors import NotFound
+from libs.operations.record import Record, operation_name
+
+START_S = 60.0
+HONEST = (
+    loop_pb2.OUTCOME_PROMOTED,
+    loop_pb2.OUTCOME_REJECTED,
+    loop_pb2.OUTCOME_UNDECIDED,
+    loop_pb2.OUTCOME_NOTHING_WEAK,
+    loop_pb2.OUTCOME_STARVED,
+    loop_pb2.OUTCOME_UNDERPOWERED,
+)
+"""The demonstration has done its work with any of these; no seed is chosen for its outcome."""
+
+
+def run(home: Path, *, seed: int, fresh: bool, as_json: bool) -> int:
+    """Run the round, or answer from the last one; return the exit code."""
+    began = time.monotonic()
+    home = _own_home(home, seed) if fresh else home
+    pages = home / "demo-site"
+    if not as_json:
+        typer.echo("rendering the standard library's documentation as a web site")
+    request = _request(pages, render.render(pages), seed)
+    answered = _ended(home, request)
+    names = ("loop",) if answered else tuple(SERVICES)
+    if not as_json:
+        typer.echo("answering from the artifacts" if answered else f"starting {', '.join(names)}")
+    with (
+        supervised(home, names=names, site_folder=pages) as ports,
+        connect(f"127.0.0.1:{ports['loop']}") as client,
+    ):
+        ended = _watch(client, request, as_json=as_json)
+        report = _report(client, home, ended)
+    _tell(ended, report, time.monotonic() - began, answered=answered, as_json=as_json)
+    return 0 if ended.outcome in HONEST else 1
+
+
+def _own_home(home: Path, seed: int) -> Path:
+    """Return a home folder that nothing has used yet."""
+    names = (home.with_name(f"{home.name}-fresh-{seed}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
+def _request(pages: Path, digest: str, seed: int) -> loop_pb2.StartRoundRequest:
+    """Return the round on the site as it was rendered: another site or seed is another round."""
+    host = site.LOGICAL_PREFIX.split("/")[2]
+    text = yaml.safe_dump(
+        {
+            "recipe": "demo",
+            "set": {
+                "seed": seed,
+                "seeds": [site.LOGICAL_PREFIX + site.ENTRY],
+                "private_hosts": [host],
+                "topics": {f"/{name}": topic for name, topic in render.topics(pages).items()},
+            },
+        }
+    )
+    name = hashlib.sha256(f"{text}\n{digest}".encode()).hexdigest()[:16]
+    return loop_pb2.StartRoundRequest(
+        request_id=f"demo-{name}", recipe_yaml=text, as_of=digest, who=getpass.getuser()
+    )
+
+
+def _ended(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
+    """True if this round has an outcome already, so that one service is enough to tell it."""
+    name = operation_name("loop", "StartRound", request.request_id)
+    try:
+        return Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data).ended
+    except NotFound:
+        return False
+
+
+def _watch(client: Client, request: loop_pb2.StartRoundRequest, *, as_json: bool) -> loop_pb2.Round:
+    operation = client.loop.StartRound(request, timeout=START_S)
+    name = f"rounds/{operation.name.rsplit('/', 1)[-1]}"
+    seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name), timeout=START_S)
+    if seen.outcome in (loop_pb2.OUTCOME_CANCELLED, loop_pb2.OUTCOME_FAILED):
+        client.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=name), timeout=START_S)
+    return seen if seen.outcome in HONEST else follow(client, name, as_json=as_json)
+
+
+def _report(client: Client, home: Path, ended: loop_pb2.Round) -> Path | None:
+    """Write the report beside the state; return its path, or None if the round has none."""
+    if ended.outcome not in HONEST:
+        return None
+    path = home / "reports" / f"{ended.name.rsplit('/', 1)[-1]}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    request = loop_pb2.ReadReportRequest(name=ended.name)
+    path.write_bytes(chunks(client.loop.ReadReport(request, timeout=START_S)))
+    return path
+
+
+def _tell(
+    ended: loop_pb2.Round, report: Path | None, took_s: float, *, answered: bool, as_json: bool
+) -> None:
+    """Say how it ended, in at most 15 lines."""
+    if as_json:
+        shown: dict[str, Any] = MessageToDict(ended, preserving_proto_field_name=True)
+        typer.echo(
+            json.dumps(shown | {"report": str(report or ""), "answered_from_artifacts": answered})
+        )
+        return
+    lines = [line for line in remote.summary(ended) if not line.startswith("report")]
+    checkpoint = next((s.artifact_id for s in ended.steps if s.name == "train"), "")
+    lines += [f"report       {report}"] if report else []
+    lines += [f"lineage      ./athanor lineage {checkpoint[:12]}"] if checkpoint else []
+    source = "from the artifacts of an earlier run" if answered else "start to end"
+    typer.echo("\n".join(["", *lines, f"took         {took_s:.0f} s, {source}"]))

@@ -1,0 +1,78 @@
+"""What runs on one machine: each service as a process, told where the others are.
+
+A new service is one row in `SERVICES`; the addresses that it needs stand beside it.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from deploy.demo.site import LOGICAL_PREFIX
+from libs.launcher import Ports, Program
+
+ROOT = Path(__file__).parents[2]
+SERVICES: Mapping[str, tuple[str, ...]] = {
+    "lm": (),
+    "corpus": (),
+    "sampler": (),
+    "trainer": ("sampler",),
+    "evaluator": ("lm",),
+    "loop": ("corpus", "sampler", "trainer", "evaluator", "lm"),
+}
+"""Service to the services that it calls, in the order in which they start."""
+_MODULES = {"lm": "libs.lm"}
+ABSENT = Ports(1, 1)
+"""Stands for a service that is not started: nothing listens there."""
+THREADS = "2"
+"""Threads of matrix products in every service: other numbers give other last bits."""
+
+
+def services(
+    home: Path,
+    *,
+    names: Sequence[str] = tuple(SERVICES),
+    settings: Mapping[str, str] = {},
+) -> list[Program]:
+    """Return the programs of `names`; `settings` are `<SERVICE>_<FIELD>` beyond the defaults."""
+    return [
+        Program(
+            name=name,
+            argv=(sys.executable, "-m", _MODULES.get(name, f"services.{name}")),
+            env=partial(_environment, name, home.resolve(), dict(settings)),
+        )
+        for name in names
+    ]
+
+
+def site(folder: Path) -> Program:
+    """Return the demonstration's web site, serving `folder`."""
+    return Program(
+        name="site",
+        argv=(sys.executable, "-m", "deploy.demo.site", str(folder.resolve()), "{port}"),
+        env=lambda _: {"PYTHONPATH": str(ROOT)},
+        health=False,
+    )
+
+
+def _environment(
+    name: str, home: Path, settings: Mapping[str, str], ports: Mapping[str, Ports]
+) -> dict[str, str]:
+    prefix = name.upper()
+    addresses = {
+        f"{prefix}_{other.upper()}_ADDRESS": f"127.0.0.1:{ports.get(other, ABSENT).port}"
+        for other in SERVICES[name]
+    }
+    if name == "corpus" and "site" in ports:
+        host = LOGICAL_PREFIX.split("/")[2]
+        settings = {"CORPUS_HOSTS": f"{host}=127.0.0.1:{ports['site'].port}", **settings}
+    own = {key: value for key, value in settings.items() if key.startswith(f"{prefix}_")}
+    return {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": THREADS,
+        "ATHANOR_HOME": str(home),
+        f"{prefix}_PORT": str(ports[name].port),
+        f"{prefix}_METRICS_PORT": str(ports[name].metrics_port),
+        **addresses,
+        **own,
+    }
