@@ -98,16 +98,17 @@ class _Attempts:
             return InvalidInput(details)
         return from_status(status_pb2.Status(code=code.value[0], message=details))
 
-    def back_off(self, error: Exception) -> None:
-        """Sleep until the call is worth sending again, or raise `error` when it is not."""
+    def backed_off(self, error: Exception) -> bool:
+        """Sleep until the call is worth sending again; return False at once when it is not."""
         if not isinstance(error, Unavailable | Busy):
-            raise error
+            return False
         # Half of it by chance, so that the callers of a service that is back do not come at once.
         delay_s = max(self._delay_s * random.uniform(0.5, 1.0), error.retry_after_s or 0.0)
         if time.monotonic() + delay_s >= self._ends:
-            raise error
+            return False
         time.sleep(delay_s)
         self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
+        return True
 
 
 class _Interceptor(
@@ -124,22 +125,16 @@ class _Interceptor(
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         attempts = _Attempts(self._address, details)
         while True:
-            call = continuation(attempts.details(), request)
-            if not call.done():
-                return _Future(call, attempts)  # made by `.future()`: not repeated
-            failure = call.exception()
-            if failure is None:
+            call = _Future(continuation(attempts.details(), request), attempts)
+            # One made by `.future()` is under way, and not repeated: that would block its maker.
+            if not call.done() or (failure := call.exception()) is None:
                 return call
-            if not isinstance(failure, grpc.RpcError):
-                raise failure
-            attempts.back_off(attempts.error(failure))
+            if not attempts.backed_off(failure):
+                return call
 
     def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
         attempts = _Attempts(self._address, details)
-        call = _Future(continuation(attempts.details(), requests), attempts)
-        if call.done() and (failure := call.exception()) is not None:
-            raise failure
-        return call
+        return _Future(continuation(attempts.details(), requests), attempts)
 
     def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         attempts = _Attempts(self._address, details)
@@ -169,7 +164,7 @@ class _Future:
         try:
             failure: Exception | None = self._call.exception(timeout)
         except grpc.FutureTimeoutError:
-            return DeadlineExceeded(f"the answer was not there within {timeout} s")
+            raise DeadlineExceeded(f"the answer was not there within {timeout} s") from None
         except grpc.FutureCancelledError:
             return self._attempts.error(self._call)
         return self._attempts.error(failure) if isinstance(failure, grpc.RpcError) else failure
@@ -197,9 +192,8 @@ class _Stream:
                 answer = next(self._call)
             except grpc.RpcError as failure:
                 error = self._attempts.error(failure)
-                if not self._may_repeat:
+                if not self._may_repeat or not self._attempts.backed_off(error):
                     raise error from failure
-                self._attempts.back_off(error)
                 self._call = self._open()
             else:
                 self._may_repeat = False
