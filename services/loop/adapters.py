@@ -3,7 +3,6 @@
 A service joins a round by its proto alone: nothing here names a call or a field of one.
 """
 
-import hashlib
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, MethodDe
 from google.protobuf.message import Message
 
 from libs import rpc
+from libs.artifacts import Artifacts, Request
 from libs.errors import Conflict, ErrorRecord, InvalidInput, NotFound, ServiceError
-from libs.formats import canonical_json
+from libs.formats import write_json
 from libs.operations.servicer import DRY_RUN
 from services.loop.ports import Catalogue, Field, FieldKind, Rpc, Sight, Standing
 from services.loop.recipe import suggest
@@ -266,35 +266,33 @@ def _choices(enum: EnumDescriptor) -> dict[str, str]:
 
 
 class FakeServices:
-    """`Services` that do nothing and do it as told; every call is noted.
+    """`Services` that do nothing and make what they are told; every call is noted.
 
-    Like the real ones: the same request id is the same operation, and equal fields give an equal
-    artifact.
+    Like the real ones: the same request id is the same operation, and equal fields are answered
+    by an equal artifact.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        *,
-        outcomes: Mapping[str, tuple[str, str]] | None = None,
-        failures: Mapping[tuple[str, int], ServiceError] | None = None,
-        num_looks: int = 1,
-    ) -> None:
-        """Give `outcomes` (with a reason) by step, and `failures` by step and attempt from 1.
-
-        An operation is done when it was looked at more than `num_looks` times.
-        """
+    def __init__(self, catalogue: Catalogue, artifacts: Artifacts, folder: Path) -> None:
+        """Make artifacts from files in `folder`, which must not exist."""
         self._catalogue = catalogue
-        self.outcomes = dict(outcomes or {})
-        self.failures = dict(failures or {})
-        self.num_looks = num_looks
+        self._artifacts = artifacts
+        self._folder = folder
+        self.outcomes: dict[str, tuple[str, str]] = {}
+        """Outcome and reason that a step gives, by step."""
+        self.failures: dict[tuple[str, int], ServiceError] = {}
+        """How a step's attempt fails, by step and attempt from 1."""
+        self.files: dict[str, Mapping[str, Any]] = {}
+        """Values of the JSON files in artifacts, by kind."""
         self.notes: dict[str, Sequence[str]] = {}
         """What `rehearse` says, by rpc."""
+        self.num_looks = 1
+        """An operation ends when it was looked at more often than this."""
         self.unreachable: Callable[[str], ServiceError | None] = lambda call: None
         """Asked before each call, `<verb> <step>`; what it returns is raised."""
         self.started: list[str] = []
         """Request ids in the order of the calls, repetitions included."""
         self.cancelled: list[str] = []
+        """Request ids whose cancellation was asked for."""
         self.most_at_once = 0
         self._operations: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._looks: dict[str, int] = {}
@@ -306,23 +304,27 @@ class FakeServices:
         self.started.append(request_id)
         if self._operations.setdefault(operation, (rpc, fields)) != (rpc, fields):
             raise Conflict(f"request id {request_id} was used for another request")
-        running = [each for each in self._operations if self._sight(each).standing == "running"]
+        running = [each for each in self._operations if not self._is_done(each)]
         self.most_at_once = max(self.most_at_once, len(running))
         return operation
 
     def look(self, operation: str) -> Sight:
-        """Count the look."""
+        """Say where the operation stands, and bring it nearer to its end."""
         self._reach("look", operation)
         self._looks[operation] = self._looks.get(operation, 0) + 1
-        return self._sight(operation)
+        if operation.rpartition("/")[2] in self.cancelled:
+            return Sight(standing=Standing.CANCELLED)
+        return self._ended(operation) if self._is_done(operation) else self._running(operation)
 
     def cancel(self, operation: str) -> None:
         """Note the request."""
         self._reach("cancel", operation)
-        self.cancelled.append(operation.rpartition("/")[2])
+        if not self._is_done(operation):
+            self.cancelled.append(operation.rpartition("/")[2])
 
     def rehearse(self, rpc: str, fields: Mapping[str, Any]) -> Sequence[str]:
         """Say the notes of the rpc."""
+        self._reach("rehearse", f"none.{rpc.partition('.')[2]}.1")
         return self.notes.get(rpc, ())
 
     def _reach(self, verb: str, name: str) -> None:
@@ -330,24 +332,41 @@ class FakeServices:
         if error is not None:
             raise error
 
-    def _sight(self, operation: str) -> Sight:
-        name, fields = self._operations[operation]
+    def _is_done(self, operation: str) -> bool:
+        return self._looks.get(operation, 0) > self.num_looks
+
+    def _running(self, operation: str) -> Sight:
+        looks = self._looks[operation]
+        return Sight(
+            standing=Standing.RUNNING, completed=looks, total=self.num_looks + 1, unit="looks"
+        )
+
+    def _ended(self, operation: str) -> Sight:
+        rpc, fields = self._operations[operation]
         step, attempt = _step_of(operation), int(operation.rpartition(".")[2])
-        if self._looks.get(operation, 0) <= self.num_looks:
-            cancelled = operation.rpartition("/")[2] in self.cancelled
-            return Sight(standing=Standing.CANCELLED if cancelled else Standing.RUNNING)
         if (step, attempt) in self.failures:
             error = ErrorRecord.of(self.failures[step, attempt])
             return Sight(standing=Standing.FAILED, error=error)
         outcome, reason = self.outcomes.get(step, ("", ""))
-        made = self._catalogue.rpc(name)
+        made = self._catalogue.rpc(rpc)
+        kind = made.produces if made else ""
         return Sight(
             standing=Standing.SUCCEEDED,
-            artifact_id=hashlib.sha256(canonical_json([name, fields])).hexdigest(),
-            kind=made.produces if made else "",
+            artifact_id=self._make(kind, rpc, fields),
+            kind=kind,
             outcome=outcome,
             reason=reason,
+            run_time_s=1.5,
         )
+
+    def _make(self, kind: str, rpc: str, fields: Mapping[str, Any]) -> str:
+        parameters = {"rpc": rpc, **fields}
+        request = Request(kind=kind, inputs={}, parameters=parameters, recipe_version=1)
+        folder = self._folder / request.digest
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in self.files.get(kind, {}).items():
+            write_json(folder / name, value)
+        return self._artifacts.create(request, folder, run={})
 
 
 def _step_of(name: str) -> str:

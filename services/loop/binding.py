@@ -37,7 +37,7 @@ class BoundStep:
     produces: str
     """Kind of the artifact that it makes."""
     takes: tuple[str, ...] = ()
-    """Steps whose artifacts it takes, in the order of its fields."""
+    """Steps whose artifacts it takes, by name."""
     after: tuple[str, ...] = ()
     """Further steps that must be done before."""
     when: str = ""
@@ -146,7 +146,7 @@ class _Binder:
             rpc=step.rpc,
             fields=fields,
             produces=rpc.produces if rpc else "",
-            takes=tuple(dict.fromkeys(_references(fields))),
+            takes=tuple(sorted(set(_references(fields)))),
             after=step.after,
             when=step.when,
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from libs.artifacts import Artifact
+from libs.errors import Corrupt, NotFound
 from libs.formats import HITS, QUERIES, read_json, read_rows, read_table
 
 _MOST = 12
@@ -17,11 +18,13 @@ _WIDTH = 90
 def notes_of(artifact: Artifact) -> list[str]:
     """Return the notes of an artifact, none for a kind that has none.
 
-    Raises:
-        NotFound, Corrupt: a file of it is gone or damaged.
+    A file that is gone, damaged or of another form is a note too: the walk goes on beyond it.
     """
     notes = _NOTES.get(artifact.manifest.kind)
-    return list(notes(artifact)) if notes else []
+    try:
+        return list(notes(artifact)) if notes else []
+    except (KeyError, TypeError, NotFound, Corrupt) as error:
+        return [f"its notes cannot be read: {error!r}"]
 
 
 def _has(artifact: Artifact, name: str) -> bool:
