@@ -40,7 +40,11 @@ def joined(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "title": blocks[0]["anchor"].replace("-", " ").capitalize(),
         "text": " ".join(dict.fromkeys(block["text"] for block in blocks if block["text"])),
         "series": [series for block in named for series in _series(block)],
-        "lines": [line for block in blocks for line in block["lines"]],
+        "lines": [
+            [f"{block['step']}: {line[0]}", *line[1:]]
+            for block in blocks
+            for line in block["lines"]
+        ],
     }
 
 

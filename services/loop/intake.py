@@ -106,7 +106,10 @@ class Intake:
         )
         record = self._rounds.create(new_round(order, bound))
         if record.text != bound.text or as_of not in ("", record.as_of):
-            raise Conflict(f"request_id {request_id!r} was used for another round, {record.name}")
+            raise Conflict(
+                f"request_id {request_id!r} was used for another round, {record.name}: its recipe "
+                "or as_of was not this one; another request id starts another round"
+            )
         return Command(request_id, record.text, record.as_of, record.who)
 
     def resume(self, name: str) -> Command:
@@ -136,6 +139,9 @@ class Intake:
             operation = self._operation(record.operation)
         except NotFound:
             return record
+        if not operation.ended:
+            # Artifact and page come after the record's last word: whoever waits, waits for them.
+            return replace(record, outcome=None)
         if operation.state is State.SUCCEEDED and operation.result is not None:
             record = replace(record, artifact_id=operation.result.artifact_id)
             return record if record.outcome else self._answered(record)

@@ -66,12 +66,14 @@ def _plan(artifact: Artifact) -> list[str]:
         f"{plan['budget_tokens']} tokens, weighted {plan['weighting']}, clip {plan['clip']}, "
         f"replay share {plan['replay_share']:g}, seed {plan['seed']}"
     ]
-    clusters = [
-        "cluster " + ", ".join(f"{name} {_short(value)}" for name, value in sorted(each.items()))
-        for each in plan.get("clusters", [])
-        if isinstance(each, Mapping)
-    ]
-    return said + _some(clusters, "clusters")
+    return said + _some([_cluster(each) for each in plan["clusters"]], "clusters")
+
+
+def _cluster(cluster: Mapping[str, Any]) -> str:
+    known = {name: value for name, value in sorted(cluster.items()) if value not in ("", [], None)}
+    number = known.pop("cluster", "")
+    said = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in known.items())
+    return f"cluster {number}: {said}"
 
 
 def _checkpoint(artifact: Artifact) -> list[str]:

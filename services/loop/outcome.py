@@ -159,8 +159,10 @@ def _outcome(found: Contrasts, rule: Rule) -> tuple[Outcome, str]:
         return Outcome.REJECTED, harm
     doubt = _doubt(found, rule)
     if doubt:
+        # The number is of items that show the gain; it says nothing of guard and targeting.
+        says = gain.low <= 0 and found.num_items_needed
         needed = f"; about {found.num_items_needed:,} target items would have decided it"
-        return Outcome.UNDECIDED, f"{doubt}{needed if found.num_items_needed else ''}."
+        return Outcome.UNDECIDED, f"{doubt}{needed if says else ''}."
     outcome = Outcome.AWAITING_APPROVAL if rule.manual else Outcome.PROMOTED
     waits = ", and a person must approve" if rule.manual else ""
     return outcome, f"The target topics gain {_shown(gain)}, the rest {_shown(guard)}{waits}."

@@ -208,6 +208,14 @@ def test_a_round_that_promotes_moves_live_and_tells(world):
     assert (moved.weights_digest, moved.who) == (DIGEST, "ada")
 
 
+def test_a_round_shows_its_outcome_once_its_artifact_and_page_are_there(world):
+    operation = world.start(world.recipe(world.compared()))
+    while not (seen := world.get(operation)).outcome:
+        pass
+    assert seen.artifact_id
+    assert seen.report
+
+
 def test_the_same_round_again_is_answered_from_the_index_whoever_asks(world):
     text = world.recipe(world.compared())
     first = world.result(text)

@@ -21,7 +21,7 @@ def faults(steps, catalogue):
         ("demo", SITE),
         ("own-folder", OWN | {"folder": "f"}),
         ("own-site", OWN | SITE),
-        ("drill", {"folder": "f"}),
+        ("drill", {"folder": "f", "exam": "e"}),
         ("drill-site", SITE),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_step_cannot_wait_for_what_no_step_says(catalogue):
 
 
 def test_a_parameter_without_a_default_must_be_set(library, catalogue):
-    found = check("recipe: drill", library, catalogue).faults
+    found = check("recipe: drill\nset: {exam: e}", library, catalogue).faults
     assert found == ("step documents.path: parameter `folder` must be set",)
 
 

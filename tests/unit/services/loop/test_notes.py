@@ -51,7 +51,7 @@ def test_a_long_list_is_cut_and_says_so(make):
     clusters = [{"cluster": place, "share": 0.5} for place in range(20)]
     plan = {"budget_tokens": 9, "weighting": "cluster_clip", "clip": 5, "replay_share": 0.1}
     notes = notes_of(make("plan", plan=plan | {"seed": 1, "clusters": clusters}))
-    assert notes[1] == "cluster cluster 0, share 0.5"
+    assert notes[1] == "cluster 0: share 0.5"
     assert notes[-1] == "and 8 more clusters"
 
 

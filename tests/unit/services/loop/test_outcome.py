@@ -69,6 +69,7 @@ def test_each_row_of_the_table(contrasts, rule, outcome):
 
 def test_an_undecided_round_says_how_many_items_would_have_decided_it():
     assert "about 945 target items" in decide(found(gain=UNCLEAR), Rule()).reason
+    assert "target items would" not in decide(found(guard=(-0.1, 0.1)), Rule()).reason
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,12 @@ def test_blocks_of_one_anchor_share_one_figure(ended, bound):
     assert [trace["name"] for trace in shared["data"]] == ["base: Model", "old: Model"]
 
 
+def test_lines_of_one_anchor_are_told_apart_by_their_step():
+    block = asdict(BLOCKS[3]) | {"anchor": "loss"}
+    drawn = figure(joined([block | {"step": "train"}, block | {"step": "control"}]))
+    assert [trace["name"] for trace in drawn["data"]] == ["train: train", "control: train"]
+
+
 def test_times_stand_on_the_page_of_a_run_and_not_in_the_artifact(ended, bound):
     record, artifacts = ended
     report = report_document(bound, record, artifacts)
