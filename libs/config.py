@@ -33,7 +33,7 @@ class ServiceConfig:
     max_operations: int = 4
     """Operations run at once, at least 1."""
     lease_s: float = 10.0
-    """Seconds without a change after which an operation's lease counts as lost, above 0."""
+    """A lease, or a place on the bus, is lost after so many silent seconds; above 0."""
     clock_shift_file: Path | None = None
     """File with the seconds to shift wall time by, for drills."""
     log_file: Path | None = None

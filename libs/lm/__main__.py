@@ -16,7 +16,7 @@ def main() -> None:
     build(
         config,
         blobs=FolderBlobs(config.home / "blobs"),
-        bus=SqliteBus(config.home / "bus.sqlite"),
+        bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
         clock=Clock(config.clock_shift_file),
     ).run()
 

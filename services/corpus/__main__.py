@@ -19,7 +19,7 @@ def main() -> None:
     build(
         config,
         blobs=FolderBlobs(config.home / "blobs"),
-        bus=SqliteBus(config.home / "bus.sqlite"),
+        bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
         clock=Clock(config.clock_shift_file),
         search=TantivySearch(config.home / "index"),
         fetchers=partial(HttpFetcher, hosts=config.addresses_by_host),

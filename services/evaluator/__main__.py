@@ -15,7 +15,7 @@ def main() -> None:
     """Read the environment, choose the embedded adapters, and serve until a signal comes."""
     config = read(Config, "evaluator", os.environ)
     blobs = FolderBlobs(config.home / "blobs")
-    bus = SqliteBus(config.home / "bus.sqlite")
+    bus = SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s)
     with GrpcLm(config.lm_address) as lm:
         build(config, blobs=blobs, bus=bus, clock=Clock(config.clock_shift_file), lm=lm).run()
 

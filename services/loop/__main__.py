@@ -20,7 +20,7 @@ def main() -> None:
         service = build(
             config,
             blobs=FolderBlobs(config.home / "blobs"),
-            bus=SqliteBus(config.home / "bus.sqlite"),
+            bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
             clock=Clock(config.clock_shift_file),
             lm=lm,
             services=GrpcServices(addresses),
