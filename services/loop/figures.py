@@ -62,7 +62,6 @@ def _intervals(block: Mapping[str, Any]) -> tuple[list[Figure], Figure]:
             "tickvals": list(range(len(labels))),
             "ticktext": [_text(label) for label in labels],
             "autorange": "reversed",
-            "automargin": True,
             "zeroline": False,
         },
     }
@@ -125,12 +124,17 @@ def _bars(block: Mapping[str, Any]) -> tuple[list[Figure], Figure]:
     ticks = {"tickvals": trace["y"], "ticktext": [_text(str(row[0])) for row in rows]}
     return [trace], {
         "height": 100 + _ROW_PX * max(1, len(rows)),
-        "yaxis": ticks | {"autorange": "reversed", "automargin": True},
+        "yaxis": ticks | {"autorange": "reversed"},
     }
 
 
 def _axis(label: str) -> Figure:
-    return {"title": {"text": _text(label)}, "gridcolor": _GRID, "zerolinecolor": _GRID}
+    return {
+        "title": {"text": _text(label)},
+        "gridcolor": _GRID,
+        "zerolinecolor": _GRID,
+        "automargin": True,
+    }
 
 
 def _layout(num_traces: int) -> Figure:
@@ -183,7 +187,7 @@ def graph(nodes: Sequence[Node]) -> str:
         _edge(corner[need], corner[node.name]) for node in nodes for need in _nearest(node, nodes)
     ]
     boxes = [_box(node, corner[node.name]) for node in nodes]
-    opening = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img"'
+    opening = f'<svg class="steps" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img"'
     return f'{opening} aria-label="steps of the round">{"".join(edges + boxes)}</svg>'
 
 
