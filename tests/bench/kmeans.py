@@ -5,12 +5,12 @@ assignment included, over all points. The losses are compared by one function, o
 each side returned.
 """
 
-from collections.abc import Sequence
+import os
 from itertools import cycle
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from services.sampler.cluster import assign, default_num_clusters, spherical_kmeans
 from tests.bench import environment, limits
@@ -26,21 +26,50 @@ Floats = NDArray[np.float32]
 
 def run(quick: bool) -> list[Row]:
     num_points, repeats = (3_000, 2) if quick else (50_000, 5)
-    faiss.omp_set_num_threads(environment.num_threads())
+    kernels = _load_faiss()
     return [
-        _compared("planted clusters", _planted(num_points), repeats),
-        _compared("like TF-IDF and SVD", _topics(num_points), repeats),
+        _compared("planted clusters", _planted(num_points), repeats, kernels),
+        _compared("like TF-IDF and SVD", _topics(num_points), repeats, kernels),
     ]
 
 
-def _compared(name: str, points: Floats, repeats: int) -> Row:
+def _load_faiss() -> str:
+    """Load faiss so that it multiplies as well as it can; return both sides' kernels.
+
+    Its wheel carries an OpenBLAS of 2021, which takes a processor that it does not know for the
+    oldest of its maker and is then half as fast. So it is told what numpy's newer one found, which
+    is loaded before and keeps its own choice; a name that it does not know it ignores.
+    """
+    os.environ["OPENBLAS_CORETYPE"] = next(
+        library["architecture"]
+        for library in threadpool_info()
+        if library["internal_api"] == "openblas"
+    )
+    import faiss
+
+    faiss.omp_set_num_threads(environment.num_threads())
+    found = {
+        f"{library['architecture']} ({'faiss' if 'faiss' in library['filepath'] else 'ours'})"
+        for library in threadpool_info()
+        if library["internal_api"] == "openblas"
+    }
+    return ", ".join(sorted(found))
+
+
+def _compared(name: str, points: Floats, repeats: int, kernels: str) -> Row:
     num_clusters = default_num_clusters(len(points))
     # One unlucky seeding says little: every repeat has a seed of its own.
     seeds = range(repeats)
     ours = [spherical_kmeans(points, num_clusters, seed=seed) for seed in seeds]
     passes = [len(each.losses) for each in ours]
     peers = [_faiss(points, num_clusters, seed, passes[seed]) for seed in seeds]
-    mine, theirs = _cosine(points, [each.centroids for each in ours]), _cosine(points, peers)
+    mine = [_cosine(points, each.centroids) for each in ours]
+    theirs = [_cosine(points, each) for each in peers]
+    reached = [
+        1 + sum(loss > 1 - cosine for loss in each.losses)
+        for each, cosine in zip(ours, theirs, strict=True)
+        if min(each.losses) <= 1 - cosine
+    ]
     turns = {"ours": cycle(seeds), "peer": cycle(seeds)}
 
     def ours_once() -> None:
@@ -64,17 +93,24 @@ def _compared(name: str, points: Floats, repeats: int) -> Row:
         limit=limits.exactly(products / limits.numpy_flops()),
         limit_name="its products of matrices alone",
         goal="not slower at equal loss",
-        met=figures["ours"].median <= figures["peer"].median and mine >= theirs - _TOLERANCE,
+        met=bool(
+            figures["ours"].median <= figures["peer"].median
+            and np.mean(mine) >= np.mean(theirs) - _TOLERANCE
+        ),
         threads=environment.num_threads(),
         notes=(
             f"{len(points):,} x {_DIMENSIONS}, K = {num_clusters}, {min(passes)} to {max(passes)} "
-            f"passes; mean cosine over {repeats} seeds {mine:.4f} ours, {theirs:.4f} faiss"
+            f"passes; mean cosine over {repeats} seeds {np.mean(mine):.4f} ours, "
+            f"{np.mean(theirs):.4f} faiss; ours reaches faiss's with {len(reached)} of them, after "
+            f"{', '.join(map(str, reached)) or 'no'} passes; OpenBLAS kernels {kernels}"
         ),
         **figures,
     )
 
 
 def _faiss(points: Floats, num_clusters: int, seed: int, passes: int) -> Floats:
+    import faiss
+
     kmeans = faiss.Kmeans(
         _DIMENSIONS,
         num_clusters,
@@ -89,9 +125,9 @@ def _faiss(points: Floats, num_clusters: int, seed: int, passes: int) -> Floats:
     return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
-def _cosine(points: Floats, found: Sequence[Floats]) -> float:
-    """Return the mean cosine of points with their nearest centroids, over all that were found."""
-    return float(np.mean([assign(points, each).cosines.mean(dtype=np.float64) for each in found]))
+def _cosine(points: Floats, centroids: Floats) -> float:
+    """Return the mean cosine of points with their nearest centroids."""
+    return float(assign(points, centroids).cosines.mean(dtype=np.float64))
 
 
 def _planted(num_points: int) -> Floats:

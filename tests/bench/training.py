@@ -37,7 +37,7 @@ _CLOSE = 2e-3
 
 
 def run(quick: bool) -> list[Row]:
-    num_steps, repeats = (6, 2) if quick else (60, 5)
+    num_steps, repeats = (6, 2) if quick else (24, 5)
     torch.set_num_threads(environment.num_threads())
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
