@@ -40,7 +40,10 @@ _STREAM = re.compile(r"<_io\.\w+[^<>]*(?:<\w+>)?[^<>]*>")
 
 
 def chapters() -> dict[str, str]:
-    """Return the committed table: module to chapter of the Library Reference."""
+    """Return the committed table: module to a group of chapters of the Library Reference.
+
+    Groups, since a chapter alone has too few items for its accuracy to mean anything.
+    """
     rows = (line.split("\t") for line in _CHAPTERS.read_text(encoding="utf-8").splitlines())
     return dict(rows)
 

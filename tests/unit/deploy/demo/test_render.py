@@ -44,6 +44,6 @@ def test_every_page_has_a_chapter(tmp_path):
     (tmp_path / "json.html").touch()
     (tmp_path / "topic-for.html").touch()
     assert render.topics(tmp_path) == {
-        "json.html": "internet data",
+        "json.html": "internet",
         "topic-for.html": "language reference",
     }
