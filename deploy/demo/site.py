@@ -106,6 +106,11 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
     class Site(ThreadingHTTPServer):
         daemon_threads = True
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of a client that went away, as a crawler that is killed does."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     return Site(("127.0.0.1", port), Handler)
 
 

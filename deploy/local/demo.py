@@ -21,7 +21,7 @@ from google.protobuf.json_format import MessageToDict
 
 from deploy.demo import render, site
 from deploy.local.cli import supervised
-from deploy.local.programs import SERVICES
+from deploy.local.programs import ROOT, SERVICES
 from libs.blobs.folder import FolderBlobs
 from libs.errors import NotFound
 from libs.operations.record import Record, operation_name
@@ -80,7 +80,9 @@ def _request(pages: Path, digest: str, seed: int) -> loop_pb2.StartRoundRequest:
             },
         }
     )
-    name = hashlib.sha256(f"{text}\n{digest}".encode()).hexdigest()[:16]
+    recipes = sorted((ROOT / "deploy" / "recipes").glob("*.yaml"))
+    parts = [text.encode(), digest.encode(), *(path.read_bytes() for path in recipes)]
+    name = hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
     return loop_pb2.StartRoundRequest(
         request_id=f"demo-{name}", recipe_yaml=text, as_of=digest, who=getpass.getuser()
     )
