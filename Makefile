@@ -23,11 +23,11 @@ test: setup  ## unit, contract, integration and end-to-end tests
 
 lint: setup  ## ruff, mypy, buf
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy services libs protos/athanor/client
+	$(BIN)/mypy services libs protos/athanor/client deploy
 	$(BIN)/buf lint && $(BIN)/buf build -o - | $(BIN)/buf breaking - --against protos/athanor.binpb
 
 protos: setup  ## generate the code beside the protos; the image is what `buf breaking` compares with
-	$(BIN)/python -m grpc_tools.protoc -I protos -I protos/vendor --python_out=protos --mypy_out=quiet:protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(PROTOS)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I protos -I protos/vendor --python_out=protos --mypy_out=quiet:protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(PROTOS)
 	test -f protos/athanor.binpb || $(BIN)/buf build -o protos/athanor.binpb
 
 ci: lint  ## everything that must hold before a commit lands

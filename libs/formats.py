@@ -53,9 +53,7 @@ QUERIES = _schema(
     item_id=pa.string(),  # exam item whose stem is the seed
     depth=pa.int32(),
 )
-HITS = _schema(
-    passage_id=pa.string(), query_id=pa.string(), rank=pa.int32(), score=pa.float64()
-)
+HITS = _schema(passage_id=pa.string(), query_id=pa.string(), rank=pa.int32(), score=pa.float64())
 ITEMS = _schema(
     item_id=pa.string(),
     topic=pa.string(),

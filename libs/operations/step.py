@@ -18,7 +18,7 @@ from libs.errors import Conflict
 from libs.operations.record import Result
 
 
-class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
+class Cancelled(Exception):
     """Somebody asked for the operation's cancellation; let it pass through."""
 
 

@@ -38,7 +38,7 @@ Report = Callable[[int, int], None]
 """Takes pages done and pages known; may raise to stop the crawl."""
 
 
-class Stopped(Exception):  # noqa: N818 - an outcome of a wait, seen by no caller
+class Stopped(Exception):
     """The crawl is over; the waiting thread goes home."""
 
 

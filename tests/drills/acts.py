@@ -38,7 +38,7 @@ _CLOCK_SHIFT_S = 3600.0
 _LATE_EXAM = "late"
 
 
-class Unable(Exception):  # noqa: N818 - a verdict, not a fault of the drill
+class Unable(Exception):
     """This machine lacks what the drill needs."""
 
 

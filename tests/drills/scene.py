@@ -18,7 +18,7 @@ _LOOK_S = 0.001
 """How often a step is looked at that should be hit: the shortest take a few hundredths."""
 
 
-class Missed(Exception):  # noqa: N818 - a drill that is done again, not a fault
+class Missed(Exception):
     """The step had ended before it was hit."""
 
 

@@ -23,7 +23,7 @@ PATIENCE_S = 300.0
 T = TypeVar("T")
 
 
-class Failed(Exception):  # noqa: N818 - a verdict, not a fault of the drill
+class Failed(Exception):
     """The drill shows that something does not hold."""
 
 

@@ -156,7 +156,7 @@ def test_a_finished_crawl_fetches_nothing(odd, tmp_path):
 
 
 def test_a_crawl_that_is_stopped_ends_and_keeps_what_it_has(odd, tmp_path):
-    class Enough(Exception):  # noqa: N818 - no error
+    class Enough(Exception):
         pass
 
     def report(done: int, total: int) -> None:

@@ -61,7 +61,7 @@ def undisturbed(desk):
     return desk.run(job), {path.name: path.read_bytes() for path in job.out.iterdir()}
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """The operation was cancelled, or the lease lost."""
 
 
