@@ -130,9 +130,6 @@ def warm_up() -> None:
 
 
 def _context() -> Any:
-    # Read by OpenMP when the fork server loads it. Threads that spin while they wait take the
-    # cores that other services need: two to four times slower on a busy machine (`LOG.md`).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context

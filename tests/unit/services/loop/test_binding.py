@@ -164,8 +164,8 @@ def test_a_parameter_without_a_default_must_be_set(library, catalogue):
 def test_a_mapping_in_a_json_field_becomes_json(library, catalogue):
     bound = bind(yaml.safe_dump({"recipe": "demo", "set": SITE}), catalogue, library)
     config = bound.steps["base"].fields["config_json"]
-    assert '"hidden_size":192' in config
-    assert bound.steps["base"].fields["schedule"]["learning_rate"] == 1.5e-3
+    assert '"hidden_size":128' in config
+    assert bound.steps["base"].fields["schedule"]["learning_rate"] == 4e-3
 
 
 def test_an_empty_recipe_is_refused(catalogue):
