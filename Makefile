@@ -19,7 +19,7 @@ demo: setup  ## watch one whole round on real input, about five minutes
 	./athanor demo
 
 test: setup  ## unit, contract, integration and end-to-end tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## ruff, mypy, buf
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -31,7 +31,7 @@ protos: setup  ## generate the code beside the protos; the image is what `buf br
 	test -f protos/athanor.binpb || $(BIN)/buf build -o protos/athanor.binpb
 
 ci: lint  ## everything that must hold before a commit lands
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 	$(BIN)/python -m tests.drills --sample 4 --seed 1
 	$(BIN)/python -m tests.e2e.check_demo
 

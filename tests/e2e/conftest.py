@@ -1,0 +1,97 @@
+"""All services as real processes in a home folder of the test session, and rounds on them."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from athanor.client.connection import Client, connect
+from athanor.loop.v1 import loop_pb2
+
+from deploy.local.programs import services
+from libs.launcher import Launcher
+from tests.e2e import world as planted
+
+SEQUENCE = 96
+
+
+class Rounds:
+    """Runs rounds on the services and waits for their outcome."""
+
+    def __init__(self, client: Client, home: Path) -> None:
+        self.client, self.home = client, home
+
+    def run(self, recipe: str, given: dict[str, Any], *, name: str, as_of: str = "now") -> Any:
+        """Return the round `name` once it has an outcome."""
+        text = yaml.safe_dump({"recipe": recipe, "set": given})
+        request = loop_pb2.StartRoundRequest(
+            request_id=name, recipe_yaml=text, as_of=as_of, who="test"
+        )
+        operation = self.client.loop.StartRound(request, timeout=60)
+        asked = loop_pb2.GetRoundRequest(name=f"rounds/{operation.name.rsplit('/', 1)[-1]}")
+        ends_at = time.monotonic() + 240
+        while not (seen := self.client.loop.GetRound(asked, timeout=30)).outcome:
+            assert time.monotonic() < ends_at, f"no outcome in time:\n{seen}"
+            time.sleep(0.2)
+        return seen
+
+
+@pytest.fixture(scope="session")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
+    home = tmp_path_factory.mktemp("home")
+    launcher = Launcher(home, services(home))
+    ports = launcher.start()
+    try:
+        with connect(f"127.0.0.1:{ports['loop'].port}") as client:
+            yield Rounds(client, home)
+    finally:
+        launcher.stop()
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Path]:
+    """Return a function that gives a checkpoint folder of a model that learned these texts."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from services.trainer import tokenizer
+
+    def learn(texts: list[str]) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoint")
+        made = tokenizer.train([vocabulary() * 20, *texts], 600)
+        tokenizer.save(made, folder)
+        config = AutoConfig.for_model(
+            "llama",
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=128,
+            max_position_embeddings=128,
+            vocab_size=tokenizer.size(folder),
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        ids = torch.tensor([each for text in texts for each in [*made.encode(text).ids, 0]])
+        rows = ids[: len(ids) // SEQUENCE * SEQUENCE].view(-1, SEQUENCE)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        for batch in rows.split(16):
+            model(input_ids=batch, labels=batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        model.save_pretrained(str(folder))
+        return folder
+
+    return learn
+
+
+def vocabulary() -> str:
+    """Return a text with every noun, so that no topic is spelt worse than another."""
+    return " ".join(noun for topic in planted.topics(TOPICS) for noun in topic.nouns)
+
+
+TOPICS = ("ores", "songs", "sails", "tides")
