@@ -1,5 +1,7 @@
 """gRPC in, gRPC out, for the lm host."""
 
+import logging
+
 import grpc
 from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 
@@ -7,6 +9,8 @@ from libs.errors import InvalidInput
 from libs.lm.host import Host
 from libs.lm.metrics import MODELS_HELD, OPTIONS_SCORED, SCORING_SECONDS
 from libs.lm.port import BATCH_SIZE, OptionScore, Question
+
+_log = logging.getLogger(__name__)
 
 
 class LmServicer(lm_pb2_grpc.LmServiceServicer):
@@ -20,6 +24,7 @@ class LmServicer(lm_pb2_grpc.LmServiceServicer):
     ) -> lm_pb2.LoadWeightsResponse:
         held = self._host.load(request.weights_digest, timeout_s=context.time_remaining())
         MODELS_HELD.set(len(self._host.digests()))
+        _log.info("weights %s are held", request.weights_digest[:12])
         return lm_pb2.LoadWeightsResponse(
             weights_digest=request.weights_digest, num_parameters=held.num_parameters
         )

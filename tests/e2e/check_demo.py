@@ -1,7 +1,8 @@
-"""Run what README says, as a newcomer would, and look at what comes out: `python -m tests.e2e.check_demo`.
+"""Do what README says, as a newcomer would, and look at what comes out.
 
-The demonstration in an empty home folder, then again, then every command that README shows; lineage
-down to exam items; one flipped byte found; no process left.
+The demonstration in an empty home folder, then again, then every command that README shows;
+lineage down to exam items; one flipped byte found; no process left.
+Run: `python -m tests.e2e.check_demo`.
 """
 
 import json
@@ -51,7 +52,7 @@ def check_first(home: Path) -> None:
     assert seen["duration_s"] < ROUND_LIMIT_S * SLACK, seen["duration_s"]
     report = next(line.split()[1] for line in closing if line.startswith("report"))
     page = Path(report).read_text(encoding="utf-8")
-    assert page.startswith("<!DOCTYPE html>") or page.startswith("<!doctype html>")
+    assert page.lower().startswith("<!doctype html>")
     assert not re.findall(r'(?:src|href)="https?://', page), "the page must be self-contained"
 
 

@@ -1,9 +1,9 @@
 """A planted world: a small language of facts in which the truth about every round is known.
 
-Each topic has its own nouns and a table of facts, `noun verb noun`. A passage states facts in random
-order with random fillers, so that no 13 words ever stand twice. An item's options continue its stem
-with facts: true ones, or the same nouns wrongly joined. A model that learned a topic's facts tells
-them apart; one that never saw the topic guesses.
+Each topic has its own nouns and a table of facts, `noun verb noun`. A passage states facts in
+random order with random fillers, so that hardly any 13 words stand twice. An item's options
+continue its stem with facts: true ones, or the same nouns wrongly joined. A model that learned a
+topic's facts tells them apart; one that never saw the topic guesses.
 """
 
 import json
