@@ -11,6 +11,8 @@ import pytest
 from athanor.common.v1 import artifacts_pb2
 from athanor.loop.v1 import loop_pb2
 
+from deploy.examples.train_on_a_plan import train
+from libs import launcher
 from tests.e2e import world
 from tests.e2e.conftest import TOPICS, Rounds
 
@@ -137,3 +139,10 @@ def test_an_exam_that_lies_in_the_corpus_stops_the_round(rounds, base, exam, tmp
 def test_with_manual_promotion_a_person_approves(rounds, base, exam, true_texts):
     seen = rounds.run("own-folder", given(base, exam, true_texts, manual=True), name="manual")
     assert seen.outcome == loop_pb2.OUTCOME_AWAITING_APPROVAL, seen
+
+
+def test_another_program_trains_on_the_plan_by_a_plain_loop(promoted, rounds, base):
+    sampler = next(each for each in launcher.reports(rounds.home) if each.name == "sampler")
+    losses = train(f"127.0.0.1:{sampler.port}", artifact(promoted, "plan"), str(base))
+    assert len(losses) == 60_000 // 64 // 8 + 1
+    assert sum(losses[-10:]) < sum(losses[:10])

@@ -1,0 +1,1 @@
+"""Programs that use Athanor from outside, through `athanor.client` alone."""
