@@ -31,8 +31,12 @@ def main() -> int:
     given = _arguments()
     _FOLDER.mkdir(exist_ok=True)
     with (_FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ground = Ground(folder=_FOLDER, code=results.code_digest(ROOT), seed=given.seed)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"drills are being done in {_FOLDER} already: wait for their end")
+        code = results.code_digest(ROOT)
+        ground = Ground(folder=_FOLDER, code=code, seed=given.seed, keep=given.keep)
         drills = matrix(ground.setting(Recipe.FOLDER).rpc_by_step, tuple(SERVICES), seed=given.seed)
         if given.list:
             print("\n".join(drill.name for drill in drills))
@@ -46,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--all", action="store_true", help="every drill that has not passed yet")
     what.add_argument("--sample", type=int, default=0, metavar="N", help="N of all kinds")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of sample and moments")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of those that pass")
     parser.add_argument("--list", action="store_true", help="print the names and do nothing")
     parser.add_argument("names", nargs="*", metavar="NAME")
     return parser.parse_args()
@@ -117,7 +122,7 @@ def _result(ground: Ground, drill: Drill, outcome: Outcome, seconds: float) -> R
     return Result(
         drill=drill.name,
         verdict=outcome.verdict,
-        done_to=" and ".join(drill.victims) or str(drill.kind),
+        done_to=drill.done_to,
         step=drill.step,
         fraction=outcome.fraction,
         shown_by=outcome.shown_by,

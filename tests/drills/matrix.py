@@ -53,6 +53,12 @@ class Drill:
         return f"{site}{'-'.join((verb, '-and-'.join(self.victims))).rstrip('-')}-in-{self.step}"
 
     @property
+    def done_to(self) -> str:
+        """Who is killed, or what is done instead."""
+        launcher = self.kind is Kind.KILL_LAUNCHER
+        return "launcher" if launcher else " and ".join(self.victims) or self.kind
+
+    @property
     def stratum(self) -> int:
         """Drills of one stratum show alike things; a sample takes from each."""
         return {Kind.KILL: 0, Kind.KILL_LAUNCHER: 1, Kind.KILL_TWO: 2}.get(self.kind, 3)

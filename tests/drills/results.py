@@ -5,6 +5,7 @@ A result counts for the code that it was found with: the digest of everything th
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,8 +62,11 @@ def code_digest(root: Path) -> str:
 def append(path: Path, result: Result) -> None:
     """Keep one result."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(asdict(result)) + "\n")
+    with path.open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        # A kill may have cut the last line off; this one must not become part of it.
+        begin = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(begin + json.dumps(asdict(result)).encode() + b"\n")
 
 
 def read(path: Path) -> list[Result]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import yaml
 
 from deploy.demo import render, site
+from deploy.local.programs import ROOT
 from services.loop.adapters import FolderLibrary, ProtoCatalogue
 from services.loop.binding import check
 from tests.drills import world
@@ -21,7 +22,7 @@ from tests.drills.acts import ACTS, Moment, Shown, Unable, settings_for
 from tests.drills.matrix import Drill, Recipe
 from tests.drills.results import Verdict
 from tests.drills.scene import Missed, Reference, Scene, Setting
-from tests.drills.stack import ROOT, Failed
+from tests.drills.stack import Failed
 from tests.drills.state import Left, differences
 
 _MAX_TRIES = 12
@@ -47,6 +48,8 @@ class Ground:
     code: str
     """Digest of the code that is drilled."""
     seed: int
+    keep: bool = False
+    """Whether the folders of drills that pass are kept too."""
 
     def setting(self, recipe: Recipe) -> Setting:
         """Return what the drills of a recipe share; its files are made where missing."""
@@ -107,7 +110,8 @@ class Ground:
                 return Outcome(Verdict.FAILED, fraction, f"{fault}\nsee {folder}", attempt)
             finally:
                 scene.stack.destroy()
-            shutil.rmtree(folder)
+            if not self.keep:
+                shutil.rmtree(folder)
             return Outcome(Verdict.PASSED, fraction, shown.by, attempt)
         return Outcome(
             Verdict.FAILED, fraction, f"{drill.step} was not hit in {_MAX_TRIES} tries", attempt
@@ -132,6 +136,8 @@ class Ground:
             scene.stack.destroy()
         if found.faults:
             raise Failed("\n".join(found.faults))
+        if recipe is Recipe.FOLDER and found.left.outcome != "promoted":
+            raise Failed(f"it must come to every step, it ended as {found.left.outcome}")
         return Reference(
             left=found.left,
             duration_s={step.name: step.duration_s for step in steps if step.operation},

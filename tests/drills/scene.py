@@ -177,7 +177,7 @@ class Scene:
     def keep(self) -> "Found":
         """Look at what the round has left, once, since a disk may go away."""
         if self.found is None:
-            faults = tuple(self.store.faults(self.logs))
+            faults = tuple(self.store.faults([*{self.home / "logs", self.logs, self.folder}]))
             self.found = Found(left=self.store.left(), faults=faults)
         return self.found
 

@@ -6,7 +6,7 @@ Everything that has a digest is compared by it. What is measured, or tells the t
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,11 @@ class Store:
             audit=self._audit(),
         )
 
-    def faults(self, logs: Path) -> Iterator[str]:
-        """Yield what should not be there once a round has ended, whatever was done to it."""
+    def faults(self, logs: Sequence[Path]) -> Iterator[str]:
+        """Yield what should not be there once a round has ended, whatever was done to it.
+
+        `logs` are the folders that processes wrote to.
+        """
         for record in self.records():
             if record.state is not State.SUCCEEDED:
                 yield f"{record.method} {record.name} has ended as {record.state}: {record.error}"
@@ -112,7 +115,7 @@ class Store:
             if finding.problem:
                 yield f"{finding.artifact_id[:12]} {finding.file}: {finding.problem}"
         yield from (f"work is left: {path}" for path in self.home.glob("work/*/*"))
-        yield from _complaints(logs)
+        yield from (line for folder in logs for line in _complaints(folder))
 
     def _audit(self) -> tuple[tuple[str, str, str], ...]:
         try:
@@ -131,7 +134,7 @@ def _complaints(logs: Path) -> Iterator[str]:
             entry = json.loads(line)
             if entry["level"] in ("ERROR", "CRITICAL"):
                 yield f"{file.stem} logged {entry['level']}: {entry['message']}"
-    for file in sorted(logs.glob("*.out")):
+    for file in sorted([*logs.glob("*.out"), *logs.glob("*.log")]):
         if "Traceback" in file.read_text(errors="replace"):
             yield f"{file.name} holds a traceback"
 
