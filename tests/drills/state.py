@@ -111,7 +111,8 @@ class Store:
                 yield f"{record.method} {record.name} has ended as {record.state}: {record.error}"
             if record.faults:
                 yield f"{record.method} {record.name} met {record.faults} bugs"
-        for finding in Artifacts(self.blobs).verify(self.left().artifact_id):
+        made = self.left().artifact_id
+        for finding in Artifacts(self.blobs).verify(made) if made else ():
             if finding.problem:
                 yield f"{finding.artifact_id[:12]} {finding.file}: {finding.problem}"
         yield from (f"work is left: {path}" for path in self.home.glob("work/*/*"))
