@@ -143,8 +143,22 @@ def _search(
     return found
 
 
-def sift(asked: Asked, passages: Mapping[str, Row], exams: Exams, limits: Limits) -> Kept:
+def sift(
+    asked: Asked,
+    passages: Mapping[str, Row],
+    exams: Exams,
+    limits: Limits,
+    *,
+    missed: Sequence[Row] = (),
+) -> Kept:
     """Return what of the hits may be trained on, and why the rest may not.
+
+    Args:
+        asked: the queries with their hits.
+        passages: by id, all that was searched.
+        exams: what may not be learned from.
+        limits: how many passages, and which share of them may overlap an exam.
+        missed: what would have been found, had the index not left it out for an exam.
 
     Raises:
         InvalidInput: so many of the hits overlap an exam that the exam lies in the corpus.
@@ -160,8 +174,10 @@ def sift(asked: Asked, passages: Mapping[str, Row], exams: Exams, limits: Limits
             kept[candidate.id] = row
         else:
             refusals.append(refusal)
+    detail = "the index left it out, it shares words with an item"
+    refusals += [Refusal(row["passage_id"], Reason.CONTAMINATED, detail) for row in missed]
     result = Kept(rows=[kept[id_] for id_ in sorted(kept)], refusals=sorted(refusals))
-    _check_share(result.num_refused(Reason.CONTAMINATED), len(fused), limits)
+    _check_share(result.num_refused(Reason.CONTAMINATED), len(fused) + len(missed), limits)
     return result
 
 

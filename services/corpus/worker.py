@@ -7,7 +7,7 @@ from pathlib import Path
 
 from athanor.corpus.v1 import corpus_pb2, events_pb2
 
-from libs.artifacts import Artifact
+from libs.artifacts import Artifact, Artifacts
 from libs.blocks import write_blocks
 from libs.bus.events import publish
 from libs.bus.port import Bus
@@ -35,16 +35,16 @@ from services.corpus.journal import Journal
 from services.corpus.passages import DEFAULT_MAX_WORDS, DEFAULT_MIN_WORDS, Lengths
 from services.corpus.ports import Fetchers
 from services.corpus.queries import seeds
-from services.corpus.records import Document, Reading, reading, write_refusals
+from services.corpus.records import Document, Reading, Row, reading, write_refusals
 from services.corpus.refusals import Reason, Refusal, counted
 from services.corpus.shelf import Shelf
 from services.corpus.topics import DOCUMENTS_READ, PASSAGES_COLLECTED
+from services.corpus.unindexed import missed
 
 STARVED = "starved"
 _DEFAULT_RATE_PER_S = 1.0
 _DEFAULT_PAGE_BYTES = 8 << 20
 _DEFAULT_TIMEOUT_S = 20.0
-_DEFAULT_CONTAMINATED_SHARE = 0.05
 _MAX_RATE_PER_S = 1000.0
 
 
@@ -81,7 +81,7 @@ def steps(bus: Bus, *, fetchers: Fetchers, shelf: Shelf) -> tuple[Step, ...]:
             method="Collect",
             request=corpus_pb2.CollectRequest,
             kind="passages",
-            version=1,
+            version=2,
             run=partial(collect, shelf),
             check=check_collect,
             announce=partial(_announce_passages, bus),
@@ -306,7 +306,8 @@ def collect(shelf: Shelf, request: corpus_pb2.CollectRequest, work: Work) -> Mad
     started = time.perf_counter()
     limits = _limits(request)
     work.progress(0, 0, "queries", "opening the index")
-    opened = shelf.open(work.artifacts.open(request.passages_id, kind="passages"))
+    indexed = work.artifacts.open(request.passages_id, kind="passages")
+    opened = shelf.open(indexed)
     opened_s = time.perf_counter() - started
     diagnosis = work.artifacts.open(request.diagnosis_id, kind="diagnosis")
     first = seeds(read_rows(diagnosis.path("seeds.parquet"), QUERIES))
@@ -316,7 +317,9 @@ def collect(shelf: Shelf, request: corpus_pb2.CollectRequest, work: Work) -> Mad
     asked = ask(first, opened.passages, opened.index, limits, partial(_tell, work))
     metrics.QUERIES_ANSWERED.labels("collect").inc(len(asked.queries))
     work.progress(len(asked.queries), len(asked.queries), "queries", "sifting what was found")
-    kept = sift(asked, opened.passages, exams, limits)
+    left_out = _left_out(indexed, work.artifacts)
+    lost = missed(asked, left_out, opened.passages.values(), top_k=limits.top_k)
+    kept = sift(asked, opened.passages, exams, limits, missed=lost)
     _write(kept, exams, request.exam_set_id, work)
     query_rows = sorted((query.row() for query in asked.queries), key=lambda r: r["query_id"])
     write_table(work.out / "queries.parquet", QUERIES, query_rows)
@@ -332,6 +335,18 @@ def collect(shelf: Shelf, request: corpus_pb2.CollectRequest, work: Work) -> Mad
     reason = _starved(kept, request.min_words)
     outcome = STARVED if reason else ""
     return Made(outcome=outcome, reason=reason, figures=figures, measured=measured)
+
+
+def _left_out(indexed: Artifact, artifacts: Artifacts) -> Sequence[Row]:
+    """Return the passages of the documents that `Index` left out because of an exam."""
+    documents_id = indexed.manifest.inputs.get("documents")
+    if documents_id is None:  # made by `Collect`
+        return ()
+    refusals = read_rows(indexed.path("refusals.parquet"), REFUSALS)
+    ids = {row["id"] for row in refusals if row["reason"] == Reason.CONTAMINATED}
+    documents = artifacts.open(documents_id, kind="documents")
+    rows = read_rows(documents.path("passages.parquet"), PASSAGES) if ids else []
+    return [row for row in rows if row["passage_id"] in ids]
 
 
 def _tell(work: Work, before: int, in_round: int) -> None:

@@ -178,6 +178,10 @@ def test_a_folder_becomes_an_index_a_collection_and_answers(corpus, folder):
         max_passages=20,
         min_words=500,
     )
+    # Two of the topic's passages overlap the exam, more than one in twenty that are found.
+    with pytest.raises(InvalidInput, match="the exam lies in the corpus: 2 of"):
+        corpus.result(corpus.calls.Collect(request, timeout=10))
+    request.request_id, request.max_contaminated_share = "k1 again", 0.5
     collected = corpus.result(corpus.calls.Collect(request, timeout=10))
     assert collected.outcome == ""
     check_collection(corpus.artifact(collected), exam_set)

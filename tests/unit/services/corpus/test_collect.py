@@ -171,3 +171,14 @@ def test_the_share_that_stops_it_is_exact():
 def test_limits_outside_of_their_range_are_refused(wrong):
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+def test_what_the_index_left_out_for_an_exam_counts_against_the_share():
+    rows = {each["passage_id"]: each for each in [row("files", text("files", n)) for n in range(8)]}
+    lost = [row("files", text("files", 100 + n)) for n in range(2)]
+    asked = hits_on(list(rows.values()))
+    kept = sift(asked, rows, NO_EXAMS, Limits(max_contaminated_share=0.2), missed=lost)
+    assert len(kept.rows) == 8
+    assert kept.num_refused(Reason.CONTAMINATED) == 2
+    with pytest.raises(InvalidInput, match="the exam lies in the corpus: 2 of 10"):
+        sift(asked, rows, NO_EXAMS, Limits(max_contaminated_share=0.1), missed=lost)
