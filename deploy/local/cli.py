@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
 
 LOOK_S = 0.3
+_INTERRUPTED = 130
+"""Exit code that typer makes of Ctrl-C."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -48,9 +50,10 @@ def main() -> None:
         _fail(kind_of(error).__name__, str(error))
     except AthanorError as error:
         _fail(error.kind, str(error))
-    except KeyboardInterrupt:
-        typer.echo("stopped; what was done is kept, and the next start goes on", err=True)
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == _INTERRUPTED:
+            typer.echo("stopped; what was done is kept, and the next start goes on", err=True)
+        raise
 
 
 def _fail(kind: str, message: str) -> None:

@@ -122,7 +122,10 @@ def _driving(scene: Scene) -> Record:
 
 def interrupt(scene: Scene, drill: Drill, moment: Moment) -> Shown:
     """Press Ctrl-C in a command that started the services itself, and give it again."""
-    return _command_twice(scene, moment, lambda pid: os.killpg(pid, signal.SIGINT), expected=130)
+    shown = _command_twice(scene, moment, lambda pid: os.killpg(pid, signal.SIGINT), expected=130)
+    if "the next start goes on" not in (scene.folder / "command.log").read_text():
+        raise Failed("the command must say that the next start goes on, see command.log")
+    return shown
 
 
 def kill_command(scene: Scene, drill: Drill, moment: Moment) -> Shown:
