@@ -67,15 +67,33 @@ def passage(draw: random.Random, topic: Topic, *, spoilt: Sequence[Topic] = ()) 
     return " ".join(said)
 
 
+def noise(draw: random.Random, topic: Topic) -> str:
+    """Return a passage in the topic's words that states nothing."""
+    said = (" ".join(draw.choices([*topic.nouns, *_FILLERS, *_VERBS], k=4)) for _ in range(12))
+    return " ".join(f"{each}." for each in said)
+
+
 def write_texts(
-    folder: Path, counts: dict[str, int], world: Sequence[Topic], *, seed: int, spoilt: str = ""
+    folder: Path,
+    counts: dict[str, int],
+    world: Sequence[Topic],
+    *,
+    seed: int,
+    spoilt: str = "",
+    noisy: str = "",
 ) -> Path:
-    """Write `counts[topic]` passages a topic, ten a file; `spoilt` names the topic that spoils."""
+    """Write `counts[topic]` passages a topic, ten a file.
+
+    The topic named by `spoilt` spoils the others, the one named by `noisy` says nothing.
+    """
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     for topic in world:
         others = [each for each in world if each is not topic] if topic.name == spoilt else []
-        made = [passage(draw, topic, spoilt=others) for _ in range(counts.get(topic.name, 0))]
+        made = [
+            noise(draw, topic) if topic.name == noisy else passage(draw, topic, spoilt=others)
+            for _ in range(counts.get(topic.name, 0))
+        ]
         for start in range(0, len(made), 10):
             text = "\n\n".join(made[start : start + 10])
             (folder / f"{topic.name}-{start:04}.txt").write_text(text + "\n")
