@@ -9,8 +9,9 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from libs.bus.port import MAX_VALUE_BYTES, Consumer, Topic
 from libs.bus.sqlite_consumer import SqliteConsumer
@@ -19,7 +20,7 @@ from libs.clock import Clock
 from libs.errors import Conflict, InvalidInput, NotFound
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Letter:
     """A message on its way into the file."""
 
@@ -29,6 +30,11 @@ class _Letter:
     value: bytes
     headers: str
     written: bool = False
+    woken: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    """Gets an item once the letter is written, or once its thread is the one to write.
+
+    An event, written in Python, costs 10 to 20 % of the processor time of a lone publish.
+    """
 
 
 class SqliteBus:
@@ -56,6 +62,7 @@ class SqliteBus:
         self._clock = clock or Clock()
         self._file = SqliteFile(path, durable=True, busy_timeout_s=busy_timeout_s)
         self._lock = threading.Lock()
+        self._queue = threading.Lock()
         self._waiting: deque[_Letter] = deque()
         self._partitions_by_topic: dict[str, int] = {}
         self._members: list[SqliteFile] = []
@@ -83,11 +90,13 @@ class SqliteBus:
             value=value,
             headers=json.dumps(dict(headers)),
         )
-        self._waiting.append(letter)
-        # Whoever gets the lock writes for all that wait: one sync of the disk for many threads.
-        with self._lock:
+        try:
+            self._await_turn(letter)
             if not letter.written:
-                self._write_waiting(letter)
+                self._write_waiting()
+        except BaseException:
+            self._withdraw(letter)
+            raise
 
     def subscribe(self, topics: Sequence[str], *, group: str) -> Consumer:
         partitions_by_topic = {topic: self._partitions(topic) for topic in topics}
@@ -142,18 +151,42 @@ class SqliteBus:
                 self._partitions_by_topic[topic] = self._declared(topic)
         return self._partitions_by_topic[topic]
 
-    def _write_waiting(self, own: _Letter) -> None:
-        letters = list(self._waiting)
-        try:
-            with self._file.writing():
-                for letter in letters:
-                    self._append(letter)
-        except BaseException:
-            # The others, still waiting, try for themselves.
-            self._waiting.remove(own)
-            raise
-        for _ in letters:
-            self._waiting.popleft().written = True
+    def _await_turn(self, letter: _Letter) -> None:
+        """Queue up until the letter is written, or is the first and its thread has to write.
+
+        The first writes for all that wait: one sync of the disk for many threads. Each sleeps
+        on a signal of its own, so that none queues for a lock only to learn that it is done.
+        """
+        with self._queue:
+            self._waiting.append(letter)
+            if self._waiting[0] is letter:
+                return
+        letter.woken.get()
+
+    def _write_waiting(self) -> None:
+        with self._queue:
+            letters = list(self._waiting)
+        with self._lock, self._file.writing():
+            for letter in letters:
+                self._append(letter)
+        for letter in letters:
+            letter.written = True
+        with self._queue:
+            self._waiting = deque(each for each in self._waiting if not each.written)
+            self._wake_first()
+        for letter in letters:
+            letter.woken.put(None)
+
+    def _withdraw(self, letter: _Letter) -> None:
+        """Take back what was not written; the others, still waiting, try for themselves."""
+        with self._queue:
+            if letter in self._waiting:
+                self._waiting.remove(letter)
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        if self._waiting:
+            self._waiting[0].woken.put(None)
 
     def _append(self, letter: _Letter) -> None:
         self._file.change(
