@@ -36,6 +36,7 @@ def ended(rounds: Rounds, learned: Any, tmp_path_factory: pytest.TempPathFactory
     exam = world.write_exam(folder / "exam.jsonl", topics, items=20, seed=2)
     texts = world.write_texts(folder / "texts", dict.fromkeys(TOPICS, 10), topics, seed=3)
     given = {"checkpoint": str(base), "exam": str(exam), "folder": str(texts)}
+    given["budget_tokens"] = 5_000  # no plan may starve and end the round before the examination
     return rounds.run("own-folder", given, name="seen")
 
 

@@ -74,7 +74,7 @@ def read_batches(address: str, cut: Cut, *, deadline_s: float = 60.0) -> Iterato
     """
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         stub = sampler_pb2_grpc.SamplerServiceStub(channel)
-        waiting = _Waiting(deadline_s)
+        waiting, num_positions = _Waiting(deadline_s), 0
         while True:
             # A call lives no longer than the wait: a sampler that hangs is noticed by its deadline.
             call = stub.Stream(_request(cut), timeout=waiting.left_s)
@@ -83,8 +83,11 @@ def read_batches(address: str, cut: Cut, *, deadline_s: float = 60.0) -> Iterato
                     yield _batch(reply, cut.sequence_length)
                     step = cut.every * cut.batch_size
                     cut = replace(cut, from_position=reply.position + step)
-                    waiting = _Waiting(deadline_s)
-                return
+                    waiting, num_positions = _Waiting(deadline_s), reply.num_positions
+                if cut.from_position >= num_positions:
+                    return
+                # A server that is being stopped may end a stream as if it were whole.
+                waiting.pause(f"an end before position {num_positions}", address, cut)
             except grpc.RpcError as error:
                 waiting.after(error, address, cut)
             finally:
@@ -113,12 +116,16 @@ class _Waiting:
         failure = typed(error)
         if error.code() not in _TRANSIENT:
             raise failure from error
+        self.pause(str(failure), address, cut)
+
+    def pause(self, came: str, address: str, cut: Cut) -> None:
+        """Wait longer each time. Raises `StreamLostError` when the deadline does not allow it."""
         if self._waited_s + self._pause_s >= self._deadline_s:
             raise StreamLostError(
                 "Unavailable",
                 f"expected position {cut.from_position} of plan {cut.plan_id[:12]} from the "
-                f"sampler at {address} within {self._deadline_s:g} s, got: {failure}",
-            ) from error
+                f"sampler at {address} within {self._deadline_s:g} s, got: {came}",
+            )
         time.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 

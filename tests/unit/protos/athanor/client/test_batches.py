@@ -99,6 +99,13 @@ def test_a_sampler_that_starts_again_is_found_again():
     assert second.asked[-1] == 4
 
 
+def test_a_stream_that_ends_early_as_if_it_were_whole_goes_on():
+    sampler = Sampler((2, "OK"))
+    with serving(sampler) as address:
+        assert positions(address) == list(range(NUM_POSITIONS))
+    assert sampler.asked == [0, 4]
+
+
 def test_a_hanging_sampler_is_asked_again_and_given_up_at_the_deadline():
     sampler = Sampler((1, "hang"), (0, "hang"), (0, "hang"), (0, "hang"))
     with serving(sampler) as address:
