@@ -16,6 +16,7 @@ Arthur and Vassilvitskii 2007 for k-means++.
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,11 +25,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from libs.errors import InvalidInput
+from services.sampler.blas import one_blas_thread
 
 Floats = NDArray[np.float32]
 
-_BLOCK_CELLS = 8_000_000
-"""Cosines computed at once, 32 MB: large enough for the product, small enough for the cache."""
+_BLOCK_ROWS = 2048
+"""Points that one thread compares at once; fixed, so that the number of threads changes no bit."""
 _SAME = 4e-6
 """Distance below which two float32 unit vectors are the same point."""
 _SEEDING_SAMPLE = 32
@@ -81,7 +83,7 @@ def spherical_kmeans(
     max_passes: int = 50,
     on_pass: Callable[[int, float], None] = lambda _pass, _loss: None,
 ) -> Clustering:
-    """Cluster unit vectors. Same points, seed and number of threads: same bits.
+    """Cluster unit vectors. Same points and seed: same bits, on any number of threads.
 
     Args:
         points: shape (N, D), float32, rows of length 1.
@@ -98,6 +100,17 @@ def spherical_kmeans(
             f"points, clusters and passes must be at least 1, got {len(points)}, "
             f"{num_clusters} and {max_passes}"
         )
+    with one_blas_thread():
+        return _clustered(points, num_clusters, seed, max_passes, on_pass)
+
+
+def _clustered(
+    points: Floats,
+    num_clusters: int,
+    seed: int,
+    max_passes: int,
+    on_pass: Callable[[int, float], None],
+) -> Clustering:
     centroids = choose_seeds(points, num_clusters, seed=seed)
     best, best_centroids = assign(points, centroids), centroids
     losses = [best.loss]
@@ -131,16 +144,23 @@ def choose_seeds(points: Floats, num_clusters: int, *, seed: int) -> Floats:
     return seeds if len(seeds) == num_clusters else _plus_plus(points, seeds, num_clusters, rng)
 
 
-def assign(points: Floats, centroids: Floats) -> Assignment:
-    """Give every point its nearest centroid, block by block; the lowest number wins a tie."""
+def assign(points: Floats, centroids: Floats, *, num_threads: int = 2) -> Assignment:
+    """Give every point its nearest centroid; the lowest number wins a tie.
+
+    The threads share blocks of points; how many there are changes no bit.
+    """
     labels = np.empty(len(points), dtype=np.int32)
     cosines = np.empty(len(points), dtype=np.float32)
-    rows = max(_BLOCK_CELLS // len(centroids), 1)
-    for start in range(0, len(points), rows):
-        block = slice(start, start + rows)
+
+    def fill(start: int) -> None:
+        block = slice(start, start + _BLOCK_ROWS)
         products = points[block] @ centroids.T
         labels[block] = products.argmax(axis=1)
         cosines[block] = np.take_along_axis(products, labels[block, None], axis=1)[:, 0]
+
+    with one_blas_thread(), ThreadPoolExecutor(num_threads) as pool:
+        for _ in pool.map(fill, range(0, len(points), _BLOCK_ROWS)):
+            pass
     return Assignment(labels, cosines)
 
 

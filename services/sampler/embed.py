@@ -1,8 +1,8 @@
 """Turns texts into unit vectors: TF-IDF over the shared words, reduced by a truncated SVD.
 
 ClusterClip embeds with a sentence model of 137 M parameters on GPUs. Latent semantic analysis
-needs none and separates topics, which is all that the clusters are for; it is deterministic for
-one number of threads.
+needs none and separates topics, which is all that the clusters are for; it is deterministic, with
+BLAS held to one thread.
 
 Sources: Deerwester et al. 1990 (latent semantic analysis); Halko, Martinsson and Tropp 2011
 (randomised SVD), as scikit-learn has it.
@@ -20,6 +20,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from libs.errors import InvalidInput
 from libs.words import words
+from services.sampler.blas import one_blas_thread
 
 _SVD_PASSES = 5
 """Power iterations of the randomised SVD; fixed, since scikit-learn's default may change."""
@@ -59,7 +60,8 @@ def embed(texts: Sequence[str], *, dimensions: int, seed: int) -> Embedding:
             f"texts and dimensions must be at least 1, got {len(texts)} and {dimensions}"
         )
     weights, terms = _tf_idf(texts)
-    vectors = _reduced(weights, dimensions, seed)
+    with one_blas_thread():
+        vectors = _reduced(weights, dimensions, seed)
     lost = np.linalg.norm(vectors, axis=1) < 1e-6
     if lost.any():
         vectors = np.column_stack([np.where(lost[:, None], 0, vectors), lost])

@@ -76,7 +76,7 @@ def steps(bus: Bus) -> tuple[Step, ...]:
             method="Cluster",
             request=sampler_pb2.ClusterRequest,
             kind="clustering",
-            version=1,
+            version=2,
             run=cluster,
             check=check_cluster,
         ),

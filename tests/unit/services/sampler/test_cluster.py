@@ -105,12 +105,14 @@ def test_a_sample_of_duplicates_does_not_hide_the_distinct_points():
     assert len(choose_seeds(points, 4, seed=0)) == 4
 
 
-def test_blocks_do_not_change_the_assignment(monkeypatch):
+def test_blocks_and_threads_do_not_change_the_assignment(monkeypatch):
     points, _ = planted(5, 33, noise=0.5)
     centroids = choose_seeds(points, 7, seed=3)
     whole = assign(points, centroids)
-    monkeypatch.setattr(cluster, "_BLOCK_CELLS", 7 * 10)
-    assert assign(points, centroids).labels.tolist() == whole.labels.tolist()
+    monkeypatch.setattr(cluster, "_BLOCK_ROWS", 10)
+    shared = [assign(points, centroids, num_threads=threads) for threads in (1, 2, 5)]
+    assert [each.labels.tolist() for each in shared] == [whole.labels.tolist()] * 3
+    assert len({each.cosines.tobytes() for each in shared}) == 1
 
 
 def test_same_seed_same_bits():
