@@ -72,7 +72,7 @@ def steps(*, blobs: Blobs, bus: Bus, lm: Lm) -> tuple[Step, ...]:
             method="Examine",
             request=pb.ExamineRequest,
             kind="responses",
-            version=1,
+            version=2,
             run=partial(_examine, lm),
             check=_check_examine,
             announce=partial(_announce_responses, bus),
