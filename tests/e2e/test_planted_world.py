@@ -22,7 +22,7 @@ from tests.e2e.conftest import TOPICS, Rounds, launched
 
 WORLD = world.topics(TOPICS)
 KNOWN = WORLD[:-1]
-COUNTS = {"ores": 400, "songs": 400, "sails": 400, "tides": 60}
+COUNTS = {"ores": 900, "songs": 900, "sails": 900, "tides": 60}
 """Little enough about the tides that a model trained on everything alike hardly meets them."""
 
 
@@ -36,7 +36,7 @@ def base(learned: Any) -> Path:
 @pytest.fixture(scope="session")
 def exam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world.write_exam(
-        tmp_path_factory.mktemp("exam") / "exam.jsonl", WORLD, items=120, seed=3
+        tmp_path_factory.mktemp("exam") / "exam.jsonl", WORLD, items=200, seed=3
     )
 
 
@@ -56,7 +56,7 @@ def given(base: Path, exam: Path, folder: Path, **more: Any) -> dict[str, Any]:
         "batch_size": 8,
         "learning_rate": 2e-3,
         "clip": 20,
-        "replay_share": 0.3,
+        "replay_share": 0.5,
         "max_passages": 60,
         "max_decisions": 100,
         **more,
@@ -136,7 +136,7 @@ def test_too_few_items_end_before_training(rounds, base, true_texts, tmp_path):
 
 
 def test_an_even_model_has_nothing_weak(rounds, base, true_texts, tmp_path):
-    known = world.write_exam(tmp_path / "exam.jsonl", KNOWN, items=120, seed=8)
+    known = world.write_exam(tmp_path / "exam.jsonl", KNOWN, items=200, seed=8)
     seen = rounds.run("own-folder", given(base, known, true_texts, exam_name="known"), name="even")
     assert seen.outcome == loop_pb2.OUTCOME_NOTHING_WEAK, seen
 
