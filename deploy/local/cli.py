@@ -20,7 +20,7 @@ from athanor.client.errors import AthanorError
 
 from deploy.local.programs import ROOT, SERVICES, services, site
 from libs import launcher
-from libs.errors import NotFound, ServiceError, Unavailable, kind_of
+from libs.errors import KINDS, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
 
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
@@ -114,9 +114,17 @@ def _start_supervisor(
     while not (ready.exists() and ready.read_text() == str(process.pid)):
         if process.poll() is not None:
             assert process.stderr is not None
-            raise Unavailable(process.stderr.read().decode().strip() or "the supervisor ended")
+            raise _told(process.stderr.read().decode().strip())
         time.sleep(LOOK_S / 3)
     return process
+
+
+def _told(line: str) -> ServiceError:
+    """Return the error that another process of this command line printed as `Kind: message`."""
+    kind, _, message = line.partition(": ")
+    if kind in {each.__name__ for each in KINDS}:
+        return ErrorRecord(kind=kind, message=message).error()
+    return Unavailable(line or "the supervisor ended without a word")
 
 
 @app.command()

@@ -165,8 +165,9 @@ def athanor(home: Path, *arguments: str, **env: str) -> "subprocess.CompletedPro
     )
 
 
-def test_a_second_launcher_on_one_folder_is_refused_in_one_line(rounds):
-    done = athanor(rounds.home, "up", "--foreground")
+@pytest.mark.parametrize("how", ["--foreground", "--detach"])
+def test_a_second_launcher_on_one_folder_is_refused_in_one_line(rounds, how):
+    done = athanor(rounds.home, "up", how)
     assert done.returncode == 1
     assert done.stderr.startswith("Conflict: ")
     assert "Traceback" not in done.stderr
