@@ -123,14 +123,18 @@ class Serving:
         return Signature(when=when, who=who or "loop", why=why)
 
 
-def candidate_of(comparison: Artifact, artifacts: Artifacts) -> Artifact:
-    """Return the checkpoint that a comparison is about, along its inputs.
+def candidate_of(comparison: Artifact, artifacts: Artifacts, *, exam_id: str) -> Artifact:
+    """Return the checkpoint that a comparison on an exam is about, along its inputs.
 
     Raises:
         NotFound, InvalidInput: the lineage is broken, or of other kinds than expected.
+        Conflict: it sat another exam, so that a decision would wear out the wrong one.
     """
     inputs = comparison.manifest.inputs
     responses = artifacts.open(inputs["candidate"], kind="responses")
+    sat = responses.manifest.inputs["exam"]
+    if sat != exam_id:
+        raise Conflict(f"comparison {comparison.id[:12]}: expected its exam {sat}, got {exam_id}")
     return artifacts.open(responses.manifest.inputs["checkpoint"], kind="checkpoint")
 
 

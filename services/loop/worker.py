@@ -140,14 +140,15 @@ class Steps:
         """Decide from a comparison, and count the decision against the exam.
 
         Raises:
-            Conflict: the decision half has served as many decisions as it may.
+            Conflict: the decision half has served as many decisions as it may, or the comparison is
+                on another exam.
         """
         rule = rule_of(
             request.require, request.guard_margin, request.min_discordant_pairs, request.manual
         )
         comparison = work.artifacts.open(request.comparison_id, kind="comparison")
         found = Contrasts.of(read_json(comparison.path("comparison.json")))
-        candidate = candidate_of(comparison, work.artifacts)
+        candidate = candidate_of(comparison, work.artifacts, exam_id=request.exam_id)
         exam = read_json(work.artifacts.open(request.exam_id, kind="exam").path("exam.json"))
         limit = exam.get("max_decisions") or wear.DEFAULT_MAX_DECISIONS
         # Two exams that ask the same wear out together.

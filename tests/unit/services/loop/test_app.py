@@ -87,10 +87,11 @@ class World:
         """Make a candidate and what was answered by it."""
         checkpoint = {"weights_digest": digest, "num_parameters": 5, "num_tokens": 7}
         self.checkpoint = self.put("checkpoint", digest, checkpoint=checkpoint)
-        self.responses = self.put("responses", digest, {"checkpoint": self.checkpoint})
         self.exam = self.put(
             "exam", "exam", exam={"name": "e", "num_items": 300, "max_decisions": 2}
         )
+        inputs = {"checkpoint": self.checkpoint, "exam": self.exam}
+        self.responses = self.put("responses", digest, inputs)
 
     def compared(self, gain=SHOWN, name="c"):
         comparison = {"gain": gain, "guard": SHOWN | {"low": -0.01}, "items_needed": 900}
@@ -376,6 +377,14 @@ def test_a_decision_half_wears_out(world):
     assert world.result(again, as_of="later").outcome == "undecided"
     done = world.run(world.recipe(world.compared(UNCLEAR, name="three")))
     assert "has served 2 decisions" in done.error.message
+
+
+def test_a_decision_wears_out_no_other_exam_than_that_of_its_comparison(world):
+    exam = {"name": "other", "num_items": 300, "max_decisions": 2}
+    other = world.put("exam", "other", exam=exam)
+    done = world.run(world.recipe(world.compared(), exam_id=other))
+    assert f"expected its exam {world.exam}, got {other}" in done.error.message
+    assert list(world.blobs.list("registry/decisions/")) == []
 
 
 def test_a_decision_says_what_it_was_made_from(world):
