@@ -61,6 +61,10 @@ class Readers:
         """Note that the reader has a batch to take from now on."""
         reader.waiting_since = time.monotonic()
 
+    def taken(self, reader: Reader) -> None:
+        """Note that the batch was taken: from now on the reader waits for us, not we for it."""
+        reader.waiting_since = math.inf
+
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no stream is open; return False when the time ran out before."""
         with self._changed:

@@ -68,4 +68,5 @@ class SamplerServicer(sampler_pb2_grpc.SamplerServiceServicer):
                     num_sequences=len(batch.tokens),
                     num_positions=num_positions,
                 )
+                self._readers.taken(reader)
                 metrics.SEQUENCES_STREAMED.inc(len(batch.tokens))

@@ -54,6 +54,18 @@ class Window:
             )
 
 
+class _Drawn(NamedTuple):
+    """Draws that follow one another, each of shape (M,); places count from the window's start."""
+
+    passages: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def only(self, chosen: NDArray[np.bool_], *, offset: int = 0) -> "_Drawn":
+        """Return the chosen draws, `offset` taken off their passages."""
+        return _Drawn(self.passages[chosen] - offset, self.begins[chosen], self.ends[chosen])
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackedStream:
     """A plan and the tokens it draws from; safe to read by many threads at once."""
@@ -77,11 +89,16 @@ class PackedStream:
     def read(self, start: int, stop: int) -> NDArray[np.uint32]:
         """Return the stream's tokens [start, stop), 0 <= start <= stop <= num_tokens."""
         tokens = np.empty(stop - start, dtype=TOKEN_TYPE)
-        first, last = np.searchsorted(self.ends, [start, stop], side="right")
-        for draw in range(int(first), min(int(last) + 1, len(self.ends))):
-            begin = int(self.ends[draw - 1]) if draw else 0
-            low, high = max(start, begin), min(stop, int(self.ends[draw]))
-            tokens[low - start : high - start] = self._part(draw, low - begin, high - begin)
+        first, last = np.searchsorted(self.ends, [start, stop], side="right").tolist()
+        passages, ends = self.draws[first : last + 1], self.ends[first : last + 1]
+        before = self.ends[first - 1] if first else 0
+        drawn = _Drawn(passages, np.concatenate([[before], ends])[:-1] - start, ends - start)
+        num_target = len(self.target.offsets) - 1
+        if self.replay is not None:
+            replayed = passages >= num_target
+            _write(tokens, self.replay, drawn.only(replayed, offset=num_target))
+            drawn = drawn.only(~replayed)
+        _write(tokens, self.target, drawn)
         return tokens
 
     def batches(self, window: Window) -> Iterator[Batch]:
@@ -105,16 +122,20 @@ class PackedStream:
             tokens = self.read(position * length, stop * length)
             yield Batch(position, tokens.reshape(-1, length))
 
-    def _part(self, draw: int, low: int, high: int) -> NDArray[np.uint32]:
-        """Return tokens [low, high) of a draw, the separator being its last."""
-        source, passage = self.target, int(self.draws[draw])
-        if self.replay is not None and passage >= len(source.offsets) - 1:
-            source, passage = self.replay, passage - (len(source.offsets) - 1)
-        begin, end = int(source.offsets[passage]), int(source.offsets[passage + 1])
-        tokens = source.tokens[begin + low : min(begin + high, end)]
-        if begin + high <= end:
-            return tokens
-        return np.append(tokens, TOKEN_TYPE.type(source.info.eos_token_id))
+
+def _write(out: NDArray[np.uint32], source: Tokens, drawn: _Drawn) -> None:
+    """Write each draw's passage and the separator after it, as far as they lie within `out`."""
+    froms = source.offsets[drawn.passages]
+    separators = drawn.begins + source.offsets[drawn.passages + 1] - froms
+    stops = np.minimum(drawn.ends, len(out))
+    # A draw cut at the budget, or at the end of `out`, has no separator.
+    out[separators[(separators >= 0) & (separators < stops)]] = source.info.eos_token_id
+    lows, highs = np.maximum(drawn.begins, 0), np.minimum(separators, stops)
+    tokens = source.tokens
+    for low, high, shift in zip(
+        lows.tolist(), highs.tolist(), (froms - drawn.begins).tolist(), strict=True
+    ):
+        out[low:high] = tokens[low + shift : high + shift]
 
 
 def open_stream(plan: Folder, target: Tokens, replay: Tokens | None) -> PackedStream:
@@ -127,8 +148,9 @@ def open_stream(plan: Folder, target: Tokens, replay: Tokens | None) -> PackedSt
     starved = read_json(plan.path("plan.json"))["starved"]
     if starved:
         raise Conflict(f"expected a plan with draws, this one is starved: {starved}")
-    draws = np.load(plan.path("draws.npy"), mmap_mode="r")
-    ends = np.load(plan.path("ends.npy"), mmap_mode="r")
+    # Plain arrays over the maps: a slice of a `memmap` costs ten times as much.
+    draws = np.asarray(np.load(plan.path("draws.npy"), mmap_mode="r"))
+    ends = np.asarray(np.load(plan.path("ends.npy"), mmap_mode="r"))
     num_passages = sum(len(each.offsets) - 1 for each in (target, replay) if each is not None)
     if len(draws) != len(ends) or int(draws.max(initial=0)) >= num_passages:
         raise Corrupt(

@@ -88,7 +88,9 @@ def open_tokens(folder: Folder) -> Tokens:
     path = folder.path("tokens.bin")
     # An empty file cannot be mapped.
     empty = np.empty(0, dtype=TOKEN_TYPE)
-    tokens = np.memmap(path, dtype=TOKEN_TYPE, mode="r") if path.stat().st_size else empty
+    mapped = np.memmap(path, dtype=TOKEN_TYPE, mode="r") if path.stat().st_size else empty
+    # A plain array over the map: a slice of a `memmap` costs ten times as much.
+    tokens = np.asarray(mapped)
     if not len(offsets) or offsets[-1] != len(tokens):
         raise Corrupt(f"offsets.npy ends at {offsets[-1:]}, tokens.bin has {len(tokens)} tokens")
     return Tokens(tokens=tokens, offsets=offsets, info=info)

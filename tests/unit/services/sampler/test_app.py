@@ -20,7 +20,7 @@ from libs.blobs.folder import FolderBlobs
 from libs.blocks import read_blocks
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
-from libs.errors import Conflict, InvalidInput, NotFound
+from libs.errors import Conflict, InvalidInput, NotFound, Unavailable
 from libs.formats import Certificate, read_json
 from services.sampler.app import build
 from services.sampler.config import Config
@@ -302,11 +302,14 @@ def test_a_client_that_stops_reading_is_cancelled_and_leaves_no_thread(tmp_path,
 
     for sampler in running(tmp_path / "home", stall_s=0.3):
         populate(sampler, world)
-        plan_id = sampler.plan(weighting=sampler_pb2.WEIGHTING_UNIFORM, budget_tokens=8_000_000)
-        batch = {"sequence_length": 65_536, "batch_size": 16}  # 4 MB: nobody buffers the rest
+        plan_id = sampler.plan(weighting=sampler_pb2.WEIGHTING_UNIFORM, budget_tokens=40_000_000)
+        batch = {"sequence_length": 65_536, "batch_size": 16}  # 4 MB: nobody buffers them all
         call = sampler.stream(plan_id.artifact_id, **batch)
         next(call)
         for watcher in streaming():
             watcher.join(20)
             assert not watcher.is_alive()
+        # gRPC tells a client the end only behind the batches that it had buffered already.
+        with pytest.raises(Unavailable, match="CANCELLED"):
+            list(call)
         assert call.code() is grpc.StatusCode.CANCELLED

@@ -25,9 +25,15 @@ def test_a_reader_that_takes_nothing_is_cancelled():
         assert cancelled.wait(10)
 
 
-def test_a_reader_that_was_handed_nothing_is_not_cancelled_for_it():
-    readers, stalled, patient = Readers(limit=2, stall_s=0.05), threading.Event(), []
-    with readers.admitted(lambda: patient.append(1)), readers.admitted(stalled.set) as other:
+def test_a_reader_that_was_handed_nothing_or_took_it_is_not_cancelled_for_it():
+    readers, stalled, patient = Readers(limit=3, stall_s=0.05), threading.Event(), []
+    with (
+        readers.admitted(lambda: patient.append("handed nothing")),
+        readers.admitted(lambda: patient.append("took it")) as prompt,
+        readers.admitted(stalled.set) as other,
+    ):
+        readers.handed(prompt)
+        readers.taken(prompt)
         readers.handed(other)
         assert stalled.wait(10)
         assert patient == []
