@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,38 @@ class Rounds:
 
     def run(self, recipe: str, given: dict[str, Any], *, name: str, as_of: str = "now") -> Any:
         """Return the round `name` once it has an outcome."""
+        return self.until(
+            lambda seen: seen.outcome, self.start(recipe, given, name=name, as_of=as_of)
+        )
+
+    def start(self, recipe: str, given: dict[str, Any], *, name: str, as_of: str = "now") -> str:
+        """Start a round and return its name."""
         text = yaml.safe_dump({"recipe": recipe, "set": given})
         request = loop_pb2.StartRoundRequest(
             request_id=name, recipe_yaml=text, as_of=as_of, who="test"
         )
         operation = self.client.loop.StartRound(request, timeout=60)
-        asked = loop_pb2.GetRoundRequest(name=f"rounds/{operation.name.rsplit('/', 1)[-1]}")
+        return f"rounds/{operation.name.rsplit('/', 1)[-1]}"
+
+    def until(self, is_there: Callable[[Any], Any], name: str) -> Any:
+        """Return the round as it is once `is_there` says so of it."""
+        asked = loop_pb2.GetRoundRequest(name=name)
         ends_at = time.monotonic() + 240
-        while not (seen := self.client.loop.GetRound(asked, timeout=30)).outcome:
-            assert time.monotonic() < ends_at, f"no outcome in time:\n{seen}"
-            time.sleep(0.2)
+        while not is_there(seen := self.client.loop.GetRound(asked, timeout=30)):
+            assert time.monotonic() < ends_at, f"waited in vain:\n{seen}"
+            time.sleep(0.1)
         return seen
 
 
 @pytest.fixture(scope="session")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
-    home = tmp_path_factory.mktemp("home")
+    with launched(tmp_path_factory.mktemp("home")) as found:
+        yield found
+
+
+@contextmanager
+def launched(home: Path) -> Iterator[Rounds]:
+    """Run every service as a process in a home folder of its own during the block."""
     launcher = Launcher(home, services(home))
     ports = launcher.start()
     try:
@@ -75,11 +92,12 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], P
             eos_token_id=0,
         )
         torch.manual_seed(0)
+        torch.set_num_threads(1)  # so small a model gains nothing from more
         model = AutoModelForCausalLM.from_config(config)
         ids = torch.tensor([each for text in texts for each in [*made.encode(text).ids, 0]])
         rows = ids[: len(ids) // SEQUENCE * SEQUENCE].view(-1, SEQUENCE)
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-        for batch in rows.split(16):
+        for batch in rows.split(8):
             model(input_ids=batch, labels=batch).loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -7,9 +7,11 @@ topic's facts tells them apart; one that never saw the topic guesses.
 """
 
 import json
+import operator
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 NUM_NOUNS = 12
@@ -42,9 +44,21 @@ def topics(names: Sequence[str], *, seed: int = 1) -> list[Topic]:
     made = []
     for name in names:
         own = [next(nouns) for _ in range(NUM_NOUNS)]
-        facts = {(noun, verb): draw.choice(own) for noun in own for verb in _VERBS}
+        facts = {
+            (noun, verb): thing
+            for verb in _VERBS
+            for noun, thing in zip(own, _rejoined(draw, own), strict=True)
+        }
         made.append(Topic(name=name, nouns=own, facts=facts))
     return made
+
+
+def _rejoined(draw: random.Random, things: Sequence[str]) -> list[str]:
+    """Return the things in another order, none in its place."""
+    while True:
+        order = draw.sample(list(things), len(things))
+        if not any(map(operator.eq, order, things)):
+            return order
 
 
 def _nouns(draw: random.Random) -> Iterator[str]:
@@ -67,15 +81,33 @@ def passage(draw: random.Random, topic: Topic, *, spoilt: Sequence[Topic] = ()) 
     return " ".join(said)
 
 
+def noise(draw: random.Random, topic: Topic) -> str:
+    """Return a passage in the topic's words that states nothing."""
+    said = (" ".join(draw.choices([*topic.nouns, *_FILLERS, *_VERBS], k=4)) for _ in range(12))
+    return " ".join(f"{each}." for each in said)
+
+
 def write_texts(
-    folder: Path, counts: dict[str, int], world: Sequence[Topic], *, seed: int, spoilt: str = ""
+    folder: Path,
+    counts: dict[str, int],
+    world: Sequence[Topic],
+    *,
+    seed: int,
+    spoilt: str = "",
+    noisy: str = "",
 ) -> Path:
-    """Write `counts[topic]` passages a topic, ten a file; `spoilt` names the topic that spoils."""
+    """Write `counts[topic]` passages a topic, ten a file.
+
+    The topic named by `spoilt` spoils the others, the one named by `noisy` says nothing.
+    """
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     for topic in world:
         others = [each for each in world if each is not topic] if topic.name == spoilt else []
-        made = [passage(draw, topic, spoilt=others) for _ in range(counts.get(topic.name, 0))]
+        made = [
+            noise(draw, topic) if topic.name == noisy else passage(draw, topic, spoilt=others)
+            for _ in range(counts.get(topic.name, 0))
+        ]
         for start in range(0, len(made), 10):
             text = "\n\n".join(made[start : start + 10])
             (folder / f"{topic.name}-{start:04}.txt").write_text(text + "\n")
@@ -92,11 +124,11 @@ def write_exam(path: Path, world: Sequence[Topic], *, items: int, seed: int) -> 
 
 def _item(draw: random.Random, topic: Topic, name: str) -> dict[str, object]:
     stem = " ".join(topic.sentence(draw) for _ in range(3))
-    true = [(draw.choice(list(topic.facts)), draw.choice(_FILLERS)) for _ in range(4)]
-    options = [_option(topic, true, [topic.facts[fact] for fact, _ in true])]
-    while len(options) < 4:
-        wrong = [draw.choice([n for n in topic.nouns if n != topic.facts[f]]) for f, _ in true]
-        options.append(_option(topic, true, wrong))
+    facts, wrong = _facts(draw, topic)
+    fillers = draw.choices(_FILLERS, k=len(facts))
+    true = [topic.facts[fact] for fact in facts]
+    # Of the same words, so that only who knows the facts can tell them apart.
+    options = [_option(facts, fillers, things) for things in (true, *draw.sample(wrong, 3))]
     order = draw.sample(range(4), 4)
     return {
         "id": name,
@@ -107,11 +139,27 @@ def _item(draw: random.Random, topic: Topic, name: str) -> dict[str, object]:
     }
 
 
-def _option(
-    topic: Topic, said: Sequence[tuple[tuple[str, str], str]], objects: Sequence[str]
-) -> str:
-    parts = [
-        f"{noun} {filler} {verb} {thing}."
-        for ((noun, verb), filler), thing in zip(said, objects, strict=True)
-    ]
-    return " " + " ".join(parts)
+def _facts(
+    draw: random.Random, topic: Topic
+) -> tuple[list[tuple[str, str]], list[tuple[str, ...]]]:
+    """Return four facts about four things, and the orders of things that make all four wrong."""
+    while True:
+        facts = draw.sample(list(topic.facts), 4)
+        true = [topic.facts[fact] for fact in facts]
+        wrong = [
+            order
+            for order in permutations(true)
+            if not any(
+                thing in (right, noun)
+                for thing, right, (noun, _) in zip(order, true, facts, strict=True)
+            )
+        ]
+        if len(set(true)) == 4 and len(wrong) >= 3:
+            return facts, wrong
+
+
+def _option(facts: Sequence[tuple[str, str]], fillers: Sequence[str], things: Sequence[str]) -> str:
+    said = zip(facts, fillers, things, strict=True)
+    return " " + " ".join(
+        f"{noun} {filler} {verb} {thing}." for (noun, verb), filler, thing in said
+    )
