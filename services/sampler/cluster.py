@@ -11,7 +11,7 @@ stale centroid; centroids, labels and cosines all belong to the best pass (the r
 tensor that later passes overwrite, and keeps the labels of the last pass).
 
 Sources: ClusterClip Sampling (arXiv:2402.14526); Dhillon and Modha 2001 for spherical k-means;
-Arthur and Vassilvitskii 2007 for k-means++.
+Arthur and Vassilvitskii 2007 for k-means++; Cohen-Addad and others 2020 for its rejection sampling.
 """
 
 import math
@@ -35,6 +35,8 @@ _SAME = 4e-6
 """Distance below which two float32 unit vectors are the same point."""
 _SEEDING_SAMPLE = 32
 """Points per cluster that k-means++ looks at; it costs a pass over them for every seed."""
+_SEEDS_AT_ONCE = 16
+"""Candidates that one product compares with all points; most are kept."""
 _TOLERANCE = 1e-4
 """Relative improvement of the loss below which a pass was not worth it."""
 
@@ -200,23 +202,35 @@ def _plus_plus(
     """Add seeds, each drawn with probability proportional to its distance to those before it.
 
     1 - cosine is half the squared Euclidean distance of unit vectors, as k-means++ asks for.
+
+    Candidates are drawn some at a time from the distances as they are, so that one product serves
+    all; each is kept with probability its distance now over that it was drawn by, which leaves the
+    distribution what drawing one by one gives (rejection sampling).
     """
     chosen = list(seeds)
     nearest = np.ones(len(points), dtype=np.float32)
-    for known in chosen:
-        np.minimum(nearest, _distances(points, known), out=nearest)
+    for start in range(0, len(chosen), _SEEDS_AT_ONCE):
+        known = _distances(points, seeds[start : start + _SEEDS_AT_ONCE])
+        np.minimum(nearest, known.min(axis=0), out=nearest)
     while len(chosen) < num_clusters:
         mass = np.cumsum(nearest, dtype=np.float64)
         if mass[-1] == 0:
             break
-        pick = int(np.searchsorted(mass, rng.random() * mass[-1], side="right"))
-        chosen.append(points[min(pick, len(points) - 1)])
-        np.minimum(nearest, _distances(points, chosen[-1]), out=nearest)
+        num_drawn = min(_SEEDS_AT_ONCE, num_clusters - len(chosen))
+        picks = np.searchsorted(mass, rng.random(num_drawn) * mass[-1], side="right")
+        picks = np.minimum(picks, len(points) - 1)
+        thresholds = rng.random(num_drawn) * nearest[picks]
+        distances = _distances(points, points[picks])
+        for pick, threshold, distance in zip(picks, thresholds, distances, strict=True):
+            if nearest[pick] > threshold:
+                chosen.append(points[pick])
+                np.minimum(nearest, distance, out=nearest)
     return np.array(chosen, dtype=np.float32)
 
 
-def _distances(points: Floats, centre: Floats) -> Floats:
-    distances: Floats = 1 - points @ centre
+def _distances(points: Floats, centres: Floats) -> Floats:
+    """Return 1 - cosine of each centre with each point, shape (num_centres, num_points)."""
+    distances: Floats = 1 - centres @ points.T
     distances[distances < _SAME] = 0
     return distances
 

@@ -76,7 +76,7 @@ def steps(bus: Bus) -> tuple[Step, ...]:
             method="Cluster",
             request=sampler_pb2.ClusterRequest,
             kind="clustering",
-            version=2,
+            version=3,
             run=cluster,
             check=check_cluster,
         ),
