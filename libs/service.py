@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import grpc
 from athanor.common.v1 import operations_pb2_grpc
@@ -24,7 +25,7 @@ from libs.operations.servicer import LongCalls, OperationsServicer, OperationsWa
 from libs.operations.worker import Worker
 
 _OPERATIONS = ("google.longrunning.Operations", "athanor.common.v1.OperationsWatchService")
-_LOOK_S = 0.5
+_LOOK_S = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ class Service:
         self._config = config
         self._topics = topics
         self._server = server
-        self._asked_to_stop = threading.Event()
+        self._asked_to_stop = False
 
     @property
     def port(self) -> int:
@@ -67,8 +68,8 @@ class Service:
     def wait(self) -> None:
         """Return on SIGTERM, on SIGINT, or when the worker crashed; main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._asked_to_stop.set())
-        while not self._asked_to_stop.wait(_LOOK_S) and not self.worker.crashed.is_set():
+            signal.signal(number, self._ask_to_stop)
+        while not self._asked_to_stop and not self.worker.crashed.wait(_LOOK_S):
             pass
 
     def stop(self, grace_s: float = 5.0, *, release: bool = True) -> None:
@@ -100,6 +101,10 @@ class Service:
         self.calls.store.bus.close()
         if self.worker.crashed.is_set():
             raise SystemExit(1)
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        # No lock in here: the main thread, which runs this, may hold it.
+        self._asked_to_stop = True
 
     def _write_run_file(self, metrics_port: int) -> None:
         ports = {"pid": os.getpid(), "port": self.port, "metrics_port": metrics_port}
