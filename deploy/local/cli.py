@@ -100,6 +100,8 @@ def _start_supervisor(
 
     Adopted, it dies with this process, however that ends.
     """
+    from rich.console import Console
+
     argv = [sys.executable, "-m", "deploy.local", "up", "--foreground", "--only", ",".join(names)]
     argv += ["--site", str(site_folder.resolve())] if site_folder else []
     process = subprocess.Popen(
@@ -111,11 +113,12 @@ def _start_supervisor(
         start_new_session=True,
     )
     ready = _ready_file(home)
-    while not (ready.exists() and ready.read_text() == str(process.pid)):
-        if process.poll() is not None:
-            assert process.stderr is not None
-            raise _told(process.stderr.read().decode().strip())
-        time.sleep(LOOK_S / 3)
+    with Console(stderr=True).status(f"starting {', '.join(names)}"):
+        while not (ready.exists() and ready.read_text() == str(process.pid)):
+            if process.poll() is not None:
+                assert process.stderr is not None
+                raise _told(process.stderr.read().decode().strip())
+            time.sleep(LOOK_S / 3)
     return process
 
 

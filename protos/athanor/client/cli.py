@@ -276,11 +276,17 @@ def artifacts_show(context: typer.Context, artifact: Artifact, as_json: Json = F
 @artifacts.command("verify")
 def artifacts_verify(context: typer.Context, artifact: Artifact, as_json: Json = False) -> None:
     """Recompute every digest of an artifact and of all it was made from; exit code 1 on a fault."""
+    from rich.console import Console
+    from rich.progress import track
+
     from athanor.common.v1 import artifacts_pb2
 
     request = artifacts_pb2.VerifyArtifactRequest(artifact_id=artifact)
     with _connect(context) as client:
-        found = list(client.artifacts.VerifyArtifact(request, timeout=3600))
+        files = client.artifacts.VerifyArtifact(request, timeout=3600)
+        # How many there are is known only at the end.
+        shown = Console(stderr=True)
+        found = list(track(files, "verifying files", console=shown, transient=True))
     problems = [each for each in found if each.problem]
     if as_json:
         rows = [
