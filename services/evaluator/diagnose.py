@@ -206,7 +206,8 @@ def _contrast(
         contrast=name,
         num_items=len(documents),
         effect=effect,
-        power=power(len(documents), effect),
+        # The interval of a single document is everything.
+        power=power(len(documents), effect) if len(set(documents)) > 1 else 0.0,
         items_needed=items_needed(effect, rule.power),
     )
 
@@ -231,6 +232,11 @@ def _end(
             f"upper 95 % bound below the mean accuracy of {mean:.3f}."
         )
     gain = contrasts[0]
+    if gain.power == 0:
+        return Outcome.UNDERPOWERED, (
+            f"The {gain.num_items} decision items on all {num_targets} weak topics come from one "
+            "document or none, which says nothing of others: give items of many documents."
+        )
     if gain.power < rule.power:
         return Outcome.UNDERPOWERED, (
             f"The {gain.num_items} decision items on all {num_targets} weak topics would show a "

@@ -2,7 +2,7 @@
 
 A decision without them would promote noise. Sources: Wilson 1927 (the score interval), McNemar
 1947 with the exact binomial test, Efron and Tibshirani 1993, chapter 13 (the percentile interval),
-Field and Welsh 2007 (resampling whole clusters).
+Field and Welsh 2007 (resampling whole clusters), Hesterberg 2015 (widening it for few of them).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from libs.errors import InvalidInput
 
@@ -42,7 +42,8 @@ class Difference:
     high: float
     num_items: int
     num_discordant: int
-    """Items that exactly one of the two answered rightly; with none the interval is [0, 0]."""
+    """Items that exactly one of the two answered rightly; with none, and two documents or more, the
+    interval is [0, 0]."""
     mcnemar_p: float
     """Exact and two-sided; takes items for independent, so it only stands beside the interval."""
 
@@ -122,8 +123,11 @@ def _percentiles(
     Clusters with equal sum and size cannot be told apart, so the number of times that each *sort*
     of cluster is drawn is multinomial: the same distribution as drawing clusters one by one, at a
     cost that does not grow with their number. K sorts: `sorts` has shape (K, 2), `counts` (K,).
+    The interval is widened for their number; of a single cluster it is [-1, 1].
     """
     _, members = np.unique(np.array(clusters), return_inverse=True)
+    if members.max() == 0:
+        return -1.0, 1.0  # one document says nothing of others
     sums = np.bincount(members, weights=changes).astype(np.int64)
     pairs = np.stack([sums, np.bincount(members)], axis=1)
     sorts, counts = np.unique(pairs, axis=0, return_counts=True)
@@ -136,4 +140,18 @@ def _percentiles(
         means.append(drawn[:, 0] / drawn[:, 1])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return float(low), float(high)
+    estimate, wider = float(changes.mean()), _widening(len(pairs))
+    return (
+        max(-1.0, estimate - wider * (estimate - float(low))),
+        min(1.0, estimate + wider * (float(high) - estimate)),
+    )
+
+
+def _widening(num_clusters: int) -> float:
+    """Return by how much percentiles of few clusters are too narrow.
+
+    Resampling K clusters underestimates the variance by (K - 1) / K, and its tails are normal
+    where Student's are due (Hesterberg 2015, section 4.5).
+    """
+    degrees = num_clusters - 1
+    return float(t.ppf(0.5 + CONFIDENCE / 2, degrees)) / Z * math.sqrt(num_clusters / degrees)

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from libs.errors import InvalidInput
 
+_Z, _Z_POWER = 1.96, 0.84
+"""Normal quantiles of a two-sided 95 % interval and of a power of 0.8."""
+
 
 class Outcome(StrEnum):
     """How a round ends."""
@@ -128,20 +131,20 @@ def decide(found: Contrasts, rule: Rule) -> Decision:
     interval that ends at 0 shows nothing.
     """
     outcome, reason = _outcome(found, rule)
-    cause, attribution = attribute(found)
+    cause, attribution = attribute(found, rule)
     return Decision(outcome, reason, cause, attribution)
 
 
-def attribute(found: Contrasts) -> tuple[Cause, str]:
+def attribute(found: Contrasts, rule: Rule) -> tuple[Cause, str]:
     """Say what the gain is due to, with a sentence for the report's first line."""
-    if found.gain.low <= 0:
+    if not _shows(found.gain, rule):
         return Cause.NOT_SEPARABLE, "No gain is shown, so there is nothing to attribute."
     if found.targeting is None or found.control_gain is None:
         return Cause.NOT_SEPARABLE, "There is no control, so targeting and training are one."
     over = f"the candidate stands {_shown(found.targeting)} over the control"
-    if found.targeting.low > 0:
+    if _shows(found.targeting, rule):
         return Cause.TARGETING, f"The gain is due to the targeting: {over}."
-    if found.control_gain.low > 0:
+    if _shows(found.control_gain, rule):
         as_much = f"the control gains {_shown(found.control_gain)} too, and {over}"
         return Cause.MORE_TRAINING, f"The gain is due to more training: {as_much}."
     return Cause.NOT_SEPARABLE, f"Targeting and more training cannot be separated: {over}."
@@ -150,19 +153,13 @@ def attribute(found: Contrasts) -> tuple[Cause, str]:
 def _outcome(found: Contrasts, rule: Rule) -> tuple[Outcome, str]:
     gain, guard = found.gain, found.guard
     if gain.num_discordant < rule.min_discordant_pairs:
-        return Outcome.UNDECIDED, (
-            f"Only {gain.num_discordant} of {gain.num_items} target items changed, and fewer than "
-            f"{rule.min_discordant_pairs} decide nothing."
-        )
+        return Outcome.UNDECIDED, f"{_few(gain, rule)}{_or(_for_pairs(gain, rule), 'target')}."
     harm = _harm(found, rule)
     if harm:
         return Outcome.REJECTED, harm
     doubt = _doubt(found, rule)
     if doubt:
-        # The number is of items that show the gain; it says nothing of guard and targeting.
-        says = gain.low <= 0 and found.num_items_needed
-        needed = f"; about {found.num_items_needed:,} target items would have decided it"
-        return Outcome.UNDECIDED, f"{doubt}{needed if says else ''}."
+        return Outcome.UNDECIDED, f"{doubt}."
     outcome = Outcome.AWAITING_APPROVAL if rule.manual else Outcome.PROMOTED
     waits = ", and a person must approve" if rule.manual else ""
     return outcome, f"The target topics gain {_shown(gain)}, the rest {_shown(guard)}{waits}."
@@ -182,15 +179,71 @@ def _harm(found: Contrasts, rule: Rule) -> str:
 
 def _doubt(found: Contrasts, rule: Rule) -> str:
     """Say what is not shown although a promotion needs it; empty if all is."""
-    if found.gain.low <= 0:
-        return f"A gain on the target topics is not shown: {_shown(found.gain)}"
-    if found.guard.low <= -rule.guard_margin or not found.guard.num_items:
-        margin = f"less than {100 * rule.guard_margin:g} points"
-        return f"That the other topics lose {margin} is not shown: {_shown(found.guard)}"
-    if "targeting" in rule.require and not _shows(found.targeting, rule):
-        figures = _shown(found.targeting) if found.targeting else "there was no control"
-        return f"That targeting beats more training is not shown, but required: {figures}"
+    gain, guard, targeting = found.gain, found.guard, found.targeting
+    if gain.low <= 0:
+        needed = _or(found.num_items_needed, "target")
+        return f"A gain on the target topics is not shown: {_shown(gain)}{needed}"
+    if guard.low <= -rule.guard_margin or _is_blind(guard, rule):
+        loss = f"That the other topics lose less than {100 * rule.guard_margin:g} points"
+        needed = _or(_for_guard(guard, rule), "other")
+        return f"{loss} is not shown: {_shown(guard)}{needed}"
+    if "targeting" in rule.require and not _shows(targeting, rule):
+        beats = "That targeting beats more training is not shown, but required"
+        if targeting is None:
+            return f"{beats}: there was no control"
+        if targeting.low > 0:
+            needed = _or(_for_pairs(targeting, rule), "target")
+            return f"{beats}: {_few(targeting, rule).lower()}{needed}"
+        needed = _or(_for_distance(targeting, targeting.estimate), "target")
+        return f"{beats}: {_shown(targeting)}{needed}"
     return ""
+
+
+def _is_blind(guard: Contrast, rule: Rule) -> bool:
+    """Tell whether so few items could have stood still though the rest loses the margin."""
+    few = guard.num_discordant < rule.min_discordant_pairs
+    return few and guard.num_items < _unseen_items(rule)
+
+
+def _unseen_items(rule: Rule) -> int:
+    """Items below which no change at all may be chance at the margin: (1 - margin)^n > 2.5 %."""
+    return math.ceil(-math.log(0.025) / rule.guard_margin)
+
+
+# How many items would have decided it: 0 where the estimate itself points the other way.
+
+
+def _for_guard(guard: Contrast, rule: Rule) -> int:
+    by_spread = _for_distance(guard, guard.estimate + rule.guard_margin)
+    return max(by_spread, _unseen_items(rule)) if _is_blind(guard, rule) else by_spread
+
+
+def _for_pairs(contrast: Contrast, rule: Rule) -> int:
+    if contrast.num_discordant == 0:
+        return 0
+    return math.ceil(rule.min_discordant_pairs * contrast.num_items / contrast.num_discordant)
+
+
+def _for_distance(contrast: Contrast, distance: float) -> int:
+    """Return the items that would show a difference as far as `distance` from what it must not be.
+
+    With a power of 0.8, at the spread of the interval at hand.
+    """
+    if distance <= 0:
+        return 0
+    error = (contrast.estimate - contrast.low) / _Z
+    return math.ceil(contrast.num_items * ((_Z + _Z_POWER) * error / distance) ** 2)
+
+
+def _or(num_items: int, which: str) -> str:
+    return f"; about {num_items:,} {which} items would have decided it" if num_items else ""
+
+
+def _few(contrast: Contrast, rule: Rule) -> str:
+    return (
+        f"Only {contrast.num_discordant} of {contrast.num_items} target items changed, and fewer "
+        f"than {rule.min_discordant_pairs} decide nothing"
+    )
 
 
 def _shows(contrast: Contrast | None, rule: Rule) -> bool:

@@ -66,7 +66,7 @@ class Steps:
                 method="Decide",
                 request=loop_pb2.DecideRequest,
                 kind="decision",
-                version=1,
+                version=2,
                 run=self.decide,
                 announce=self.announce_decision,
             ),

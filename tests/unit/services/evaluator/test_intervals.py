@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 from libs.errors import InvalidInput
@@ -68,8 +69,29 @@ def test_one_bootstrap_agrees_with_drawing_documents_one_by_one():
     sizes = np.array([names.count(each) for each in documents])
     drawn = rng.integers(0, len(documents), size=(40_000, len(documents)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    expected = np.quantile(means, [0.025, 0.975])
+    # Student's t and (K - 1) / K for K documents.
+    num = len(documents)
+    wider = stats.t.ppf(0.975, num - 1) / 1.96 * math.sqrt(num / (num - 1))
+    expected = change.mean() + wider * (np.quantile(means, [0.025, 0.975]) - change.mean())
     assert (result.low, result.high) == pytest.approx(tuple(expected), abs=0.005)
+
+
+def test_one_document_shows_nothing():
+    result = differ([False] * 30, [True] * 30, ["only"] * 30)
+    assert (result.low, result.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("num_documents", [2, 4, 15])
+def test_few_documents_show_a_gain_by_chance_about_as_seldom_as_many(num_documents):
+    names = [str(place % num_documents) for place in range(120)]
+    rng = np.random.default_rng(num_documents)
+    shown = 0
+    for seed in range(300):
+        changes = rng.choice([-1, 0, 1], p=[0.075, 0.85, 0.075], size=120)
+        pair = (changes < 0).tolist(), (changes > 0).tolist()
+        shown += differ(*pair, names, num_draws=500, seed=seed).low > 0
+    # 2.5 % of 300 are 7.5; 45, 21 and 6 % of them were shown by the bare percentiles.
+    assert shown <= 18
 
 
 def test_items_of_one_document_widen_the_interval():

@@ -1,5 +1,8 @@
 """The table of outcomes, row by row, and that its rows share no case and leave none out."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +72,23 @@ def test_each_row_of_the_table(contrasts, rule, outcome):
 
 def test_an_undecided_round_says_how_many_items_would_have_decided_it():
     assert "about 945 target items" in decide(found(gain=UNCLEAR), Rule()).reason
-    assert "target items would" not in decide(found(guard=(-0.1, 0.1)), Rule()).reason
+    # 300 items gave a margin of 10 points around 0: 300 (10 / 2 * 2.8 / 1.96)^2 give one of 2.
+    assert "about 15,307 other items" in decide(found(guard=(-0.1, 0.1)), Rule()).reason
+    assert "items would" not in decide(found(guard=(-0.1, 0.05)), Rule()).reason
+    assert "about 334 target items" in decide(found(num_discordant=9), Rule()).reason
+    assert "items would" not in decide(found(num_discordant=0), Rule()).reason
+
+
+@pytest.mark.parametrize(
+    ("num_items", "outcome"),
+    [(0, Outcome.UNDECIDED), (184, Outcome.UNDECIDED), (185, Outcome.PROMOTED)],
+)
+def test_a_guard_on_which_nothing_changed_needs_items_enough_to_see_the_margin(num_items, outcome):
+    # (1 - 0.02)^185 is the first below 2.5 %.
+    still = replace(found(), guard=contrast((0.0, 0.0), 0, num_items))
+    decision = decide(still, Rule())
+    assert decision.outcome is outcome
+    assert ("about 185 other items" in decision.reason) == (outcome is Outcome.UNDECIDED)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +102,16 @@ def test_an_undecided_round_says_how_many_items_would_have_decided_it():
     ],
 )
 def test_a_gain_is_attributed(contrasts, cause):
-    assert attribute(contrasts)[0] is cause
+    assert attribute(contrasts, Rule())[0] is cause
+
+
+def test_too_few_changed_answers_are_attributed_to_nothing():
+    few = replace(found(), targeting=contrast(BETTER, 6), control_gain=contrast(UNCLEAR))
+    assert attribute(found(targeting=BETTER, num_discordant=9), Rule())[0] is Cause.NOT_SEPARABLE
+    assert attribute(few, Rule())[0] is Cause.NOT_SEPARABLE
+    decision = decide(few, STRICT)
+    assert decision.outcome is Outcome.UNDECIDED
+    assert "only 6 of 300 target items changed" in decision.reason
 
 
 intervals = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(lambda pair: tuple(sorted(pair)))
@@ -127,7 +155,10 @@ def test_the_rows_share_no_case_and_leave_none_out(contrasts, rule):
     better = (
         gain.low > 0
         and guard.low > -rule.guard_margin
-        and guard.num_items > 0
+        and (
+            guard.num_discordant >= rule.min_discordant_pairs
+            or guard.num_items * rule.guard_margin >= -math.log(0.025)
+        )
         and (not strict or shown(targeting, rule))
     )
     assert not (worse and better)
