@@ -89,12 +89,14 @@ class HttpFetcher:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
-    def fetch(self, url: str, *, types: tuple[str, ...] = ()) -> Response | Unanswered:
+    def fetch(
+        self, url: str, *, types: tuple[str, ...] = (), max_bytes: int | None = None
+    ) -> Response | Unanswered:
         """Return the answer to one GET, or why there is none."""
         self._limit.start(self._timeout_s)
         try:
             with self._pool.stream("GET", url, headers=_HEADERS) as response:
-                return self._read(response, types)
+                return self._read(response, types, max_bytes or self._max_bytes)
         except _PrivateAddressError:
             return Unanswered(
                 reason=Reason.PRIVATE_ADDRESS, detail="its host has a private address"
@@ -106,42 +108,56 @@ class HttpFetcher:
             detail = type(error).__name__
             return Unanswered(reason=Reason.UNREACHABLE, detail=f"connection failed: {detail}")
 
-    def _read(self, response: httpcore.Response, types: tuple[str, ...]) -> Response | Unanswered:
+    def _read(
+        self, response: httpcore.Response, types: tuple[str, ...], max_bytes: int
+    ) -> Response | Unanswered:
         headers: dict[str, str] = {}
         for name, value in response.headers:
-            headers.setdefault(name.decode("ascii").lower(), value.decode("latin-1"))
+            headers.setdefault(name.decode("ascii").lower(), _header(value))
         if not 200 <= response.status < 300:
             return Response(status=response.status, headers=headers)
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if types and kind not in types:
             return Unanswered(reason=Reason.NOT_TEXT, detail=f"it is {kind}")
-        body = self._body(response, headers)
+        body = _body(response, headers, max_bytes)
         if isinstance(body, bytes):
             return Response(status=response.status, headers=headers, body=body)
         return body
 
-    def _body(self, response: httpcore.Response, headers: dict[str, str]) -> bytes | Unanswered:
-        stated = headers.get("content-length", "")
-        if stated.isdigit() and int(stated) > self._max_bytes:
-            return self._too_large()
-        inflater = _inflater(headers.get("content-encoding", ""), self._max_bytes)
-        if inflater is None:
-            name = headers["content-encoding"]
-            return Unanswered(reason=Reason.UNDECODABLE, detail=f"it is compressed by {name[:40]}")
-        body, num_sent = bytearray(), 0
-        try:
-            for chunk in response.iter_stream():
-                num_sent += len(chunk)
-                body += inflater.feed(chunk)
-                if max(num_sent, len(body)) > self._max_bytes:
-                    return self._too_large()
-            inflater.end()
-        except zlib.error:
-            return Unanswered(reason=Reason.UNDECODABLE, detail="its compressed body is broken")
-        return bytes(body)
 
-    def _too_large(self) -> Unanswered:
-        return Unanswered(reason=Reason.TOO_LARGE, detail=f"more than {self._max_bytes} bytes")
+def _header(value: bytes) -> str:
+    """Return a header's value: UTF-8 as browsers read addresses, else as HTTP says."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _body(
+    response: httpcore.Response, headers: dict[str, str], max_bytes: int
+) -> bytes | Unanswered:
+    stated = headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > max_bytes:
+        return _too_large(max_bytes)
+    inflater = _inflater(headers.get("content-encoding", ""), max_bytes)
+    if inflater is None:
+        name = headers["content-encoding"]
+        return Unanswered(reason=Reason.UNDECODABLE, detail=f"it is compressed by {name[:40]}")
+    body, num_sent = bytearray(), 0
+    try:
+        for chunk in response.iter_stream():
+            num_sent += len(chunk)
+            body += inflater.feed(chunk)
+            if max(num_sent, len(body)) > max_bytes:
+                return _too_large(max_bytes)
+        inflater.end()
+    except zlib.error:
+        return Unanswered(reason=Reason.UNDECODABLE, detail="its compressed body is broken")
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> Unanswered:
+    return Unanswered(reason=Reason.TOO_LARGE, detail=f"more than {max_bytes} bytes")
 
 
 class _Plain:
@@ -161,13 +177,16 @@ class _Deflated:
         self._wbits, self._max_bytes = wbits, max_bytes
         self._stream = zlib.decompressobj(wbits)
         self._begun = False
+        self._held = b""
+        """First byte of what may be another member."""
 
     def feed(self, chunk: bytes) -> bytes:
-        out = bytearray()
+        out, chunk, self._held = bytearray(), self._held + chunk, b""
         while chunk and len(out) <= self._max_bytes:
             if self._stream.eof:
                 # gzip may have several members; what follows the last one is padding.
                 if self._wbits < 0 or not chunk.startswith(b"\x1f\x8b"):
+                    self._held = chunk if chunk == b"\x1f" else b""
                     break
                 self._stream = zlib.decompressobj(self._wbits)
             out += self._inflated(chunk)

@@ -8,7 +8,7 @@ all of them, between waves.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,11 +21,12 @@ from services.corpus.refusals import Reason, Refusal
 from services.corpus.robots import Site, Sitemap, site_of, sitemap_of
 
 NUM_THREADS = 8
+_LOOK_S = 0.5
 _ATTEMPTS = 3
 _MAX_RETRY_AFTER_S = 30.0
 _MAX_SITEMAPS = 50
 _MAX_SITEMAP_BYTES = 50 << 20
-"""sitemaps.org allows no more."""
+"""sitemaps.org allows no more; robots.txt, too, is read whatever the limit for pages."""
 _REASONS_BY_STATUS = {
     401: Reason.FORBIDDEN,
     403: Reason.FORBIDDEN,
@@ -86,11 +87,14 @@ class Crawler:
                 self._carry_out(wave, pace, pool, report)
 
     def _carry_out(self, wave: Wave, pace: Pace, pool: ThreadPoolExecutor, report: Report) -> None:
-        tasks = [pool.submit(self._meet, origin, pace) for origin in wave.origins]
-        tasks += [pool.submit(self._visit, url, pace) for url in wave.urls]
+        tasks = {pool.submit(self._meet, origin, pace) for origin in wave.origins}
+        tasks |= {pool.submit(self._visit, url, pace) for url in wave.urls}
         total = len(self.journal.visits) + len(wave.urls)
-        for task in as_completed(tasks):
-            task.result()
+        while tasks:
+            # A site may ask for an hour between requests: whoever cancels is heard meanwhile.
+            done, tasks = wait(tasks, _LOOK_S, return_when=FIRST_COMPLETED)
+            for task in done:
+                task.result()
             report(len(self.journal.visits), total)
 
     def _meet(self, origin: str, pace: Pace) -> None:
@@ -129,7 +133,7 @@ class Crawler:
     def _follow(self, url: str, pace: Pace, site: Site) -> Response | Unanswered:
         """Fetch a site's own file, redirects followed."""
         for _ in range(MAX_REDIRECTS):
-            answer = self._fetch(url, pace, site)
+            answer = self._fetch(url, pace, site, max_bytes=_MAX_SITEMAP_BYTES)
             if isinstance(answer, Unanswered) or not 300 <= answer.status < 400:
                 return answer
             target = canonical(answer.headers.get("location", ""), url)
@@ -151,8 +155,8 @@ class Crawler:
             reason = _REASONS_BY_STATUS.get(answer.status, fallback)
             self.journal.add(_refused(url, reason, f"answered {answer.status}"))
         else:
-            page = read(url, answer.body, answer.headers.get("content-type", ""))
-            self._keep(url, page)
+            kind, rules = (answer.headers.get(n, "") for n in ("content-type", "x-robots-tag"))
+            self._keep(url, read(url, answer.body, kind, rules=rules))
 
     def _keep(self, url: str, page: Page | Reason) -> None:
         if isinstance(page, Reason):
@@ -162,13 +166,19 @@ class Crawler:
             self.journal.add(visit, page)
 
     def _fetch(
-        self, url: str, pace: Pace, site: Site, types: tuple[str, ...] = ()
+        self,
+        url: str,
+        pace: Pace,
+        site: Site,
+        *,
+        types: tuple[str, ...] = (),
+        max_bytes: int | None = None,
     ) -> Response | Unanswered:
         """Fetch at the host's pace, again where the failure may pass."""
         extra_s = 0.0
         for attempt in range(1, _ATTEMPTS + 1):
             pace.wait(origin(url), site.delay_s(self.rate_per_s), extra_s)
-            answer = self.fetcher.fetch(url, types=types)
+            answer = self.fetcher.fetch(url, types=types, max_bytes=max_bytes)
             if attempt == _ATTEMPTS or not _may_pass(answer):
                 break
             extra_s = _asked_s(answer) or self.retry_s * 2 ** (attempt - 1)

@@ -17,6 +17,9 @@ from services.corpus.refusals import Reason
 
 TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "")
 """Content types that are read; a page without one is looked at."""
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_NO_INDEX = {"noindex", "none"}
+_NO_FOLLOW = {"nofollow", "none"}
 _MAX_UNREADABLE_SHARE = 0.05
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -70,13 +73,14 @@ def _encodings(body: bytes, content_type: str) -> Iterator[str]:
         yield meta[1].decode("ascii")
 
 
-def read(url: str, body: bytes, content_type: str) -> Page | Reason:
+def read(url: str, body: bytes, content_type: str, *, rules: str = "") -> Page | Reason:
     """Return the page, or why it cannot be read.
 
     Args:
         url: address in normal form, for relative links.
         body: decompressed.
         content_type: the header's value, with its parameters; empty if there is none.
+        rules: value of the header `X-Robots-Tag`; counts like the page's own `meta`.
     """
     text = decode(body, content_type)
     if text is None:
@@ -84,28 +88,35 @@ def read(url: str, body: bytes, content_type: str) -> Page | Reason:
     if not text.strip():
         return Reason.EMPTY
     kind = media_type(content_type)
-    is_html = kind.endswith("html") or (not kind and text.lstrip().startswith("<"))
-    return _read_html(url, text) if is_html else _read_plain(url, text)
+    is_html = kind in _HTML_TYPES or (not kind and text.lstrip().startswith("<"))
+    return _read_html(url, text, rules) if is_html else _read_plain(text, rules)
 
 
-def _read_plain(url: str, text: str) -> Page:
+def _read_plain(text: str, rules: str) -> Page:
     first = next(line.strip() for line in text.split("\n") if line.strip())
-    return Page(first.lstrip("# ")[:200], text.replace("\r\n", "\n"))
+    forbidden = bool(_NO_INDEX & _directives(rules))
+    return Page(first.lstrip("# ")[:200], text.replace("\r\n", "\n"), forbidden=forbidden)
 
 
-def _read_html(url: str, text: str) -> Page | Reason:
+def _read_html(url: str, text: str, rules: str) -> Page | Reason:
     parser = html.HTMLParser(encoding="utf-8")
     try:
         tree = html.document_fromstring(text.encode(), parser=parser)
     except etree.ParserError:
         return Reason.EMPTY
     title = " ".join((tree.findtext(".//title") or tree.findtext(".//h1") or "").split())
-    rules = ",".join(tree.xpath("//meta[translate(@name,'ROBTS','robts')='robots']/@content"))
-    links = () if "nofollow" in rules.lower() else tuple(sorted(set(_links(url, tree))))
+    metas = tree.xpath("//meta[translate(@name,'ROBTS','robts')='robots']/@content")
+    asked = _directives(",".join([rules, *metas]))
+    links = () if _NO_FOLLOW & asked else tuple(sorted(set(_links(url, tree))))
     main = trafilatura.extract(tree, include_comments=False) or ""
     # Character references can bring back what decoding took out.
     title, main = (_UNPRINTABLE.sub("", each) for each in (title, main))
-    return Page(title[:200], main, links, forbidden="noindex" in rules.lower())
+    return Page(title[:200], main, links, forbidden=bool(_NO_INDEX & asked))
+
+
+def _directives(rules: str) -> set[str]:
+    """Return what a page asks of robots; what it asks of one that it names counts for us too."""
+    return {each.split(":")[-1].strip().lower() for each in rules.split(",")}
 
 
 def _links(url: str, tree: html.HtmlElement) -> Iterator[str]:

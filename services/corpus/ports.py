@@ -30,12 +30,15 @@ class Unanswered:
 class Fetcher(Protocol):
     """Fetches one address within fixed limits of size and time. Threads may share it."""
 
-    def fetch(self, url: str, *, types: tuple[str, ...] = ()) -> Response | Unanswered:
+    def fetch(
+        self, url: str, *, types: tuple[str, ...] = (), max_bytes: int | None = None
+    ) -> Response | Unanswered:
         """Return the answer.
 
         Args:
             url: in normal form.
             types: media types whose body is wanted, all if empty; another is `NOT_TEXT`, unread.
+            max_bytes: of this body, in place of the fetcher's limit.
         """
         ...
 

@@ -56,7 +56,7 @@ def steps(bus: Bus, *, fetchers: Fetchers, shelf: Shelf) -> tuple[Step, ...]:
             method="Crawl",
             request=corpus_pb2.CrawlRequest,
             kind="documents",
-            version=1,
+            version=2,
             run=partial(crawl, fetchers),
             check=check_crawl,
             announce=announce_documents,

@@ -29,6 +29,7 @@ def test_the_ascii_pattern_splits_exactly_as_unicode_does(text):
         ("カタカナ ひら", ["カ", "タ", "カ", "ナ", "ひ", "ら"]),
         ("ที่", ["ที่"]),
         ("cafe\u0301", ["café"]),
+        ("mea\u00adsure\u200bment \u2060of\ufeff", ["measurement", "of"]),
         ("... --- ***", []),
         ("", []),
     ],

@@ -1,6 +1,7 @@
 """Fetching from a real socket, within limits."""
 
 import gzip
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -64,6 +65,30 @@ def test_bodies_are_decompressed(site, encoding: str, pack: Callable[[bytes], by
 def test_a_broken_or_foreign_compression_is_undecodable(site, encoding, body):
     site.replies["/"] = Reply(body, headers={"Content-Encoding": encoding})
     assert reason(fetched(site)) is Reason.UNDECODABLE
+
+
+def test_members_of_gzip_may_be_cut_anywhere_on_the_way(site):
+    packed = gzip.compress(b"A" * 50) + gzip.compress(b"B" * 50)
+    first = len(gzip.compress(b"A" * 50))
+
+    def in_two(write: Callable[[bytes], object]) -> None:
+        write(packed[: first + 1])
+        time.sleep(0.1)  # so that the cut arrives as it is
+        write(packed[first + 1 :])
+
+    headers = {"Content-Type": "text/html", "Content-Encoding": "gzip"}
+    site.replies["/"] = Reply(stream=in_two, headers=headers)
+    answer = fetched(site)
+    assert isinstance(answer, Response)
+    assert answer.body == b"A" * 50 + b"B" * 50
+
+
+def test_addresses_in_headers_may_be_utf_8(site):
+    moved = {"Location": "/café".encode().decode("latin-1")}
+    site.replies["/"] = Reply(status=301, headers=moved)
+    answer = fetched(site)
+    assert isinstance(answer, Response)
+    assert answer.headers["location"] == "/café"
 
 
 def test_of_a_page_of_a_gigabyte_little_is_read_and_less_is_held(site):

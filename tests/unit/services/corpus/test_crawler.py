@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,11 +27,13 @@ class Counted:
         self.inner, self.breaks_at = inner, breaks_at
         self.asked: list[str] = []
 
-    def fetch(self, url: str, *, types: tuple[str, ...] = ()) -> Response | Unanswered:
+    def fetch(
+        self, url: str, *, types: tuple[str, ...] = (), max_bytes: int | None = None
+    ) -> Response | Unanswered:
         if self.breaks_at and url.endswith(self.breaks_at):
             raise RuntimeError("killed")
         self.asked.append(url)
-        return self.inner.fetch(url, types=types)
+        return self.inner.fetch(url, types=types, max_bytes=max_bytes)
 
 
 def crawl(
@@ -176,6 +179,34 @@ def test_a_crawl_that_is_stopped_ends_and_keeps_what_it_has(odd, tmp_path):
         "/packed",
         "/broken",
     }
+
+
+def test_a_crawl_is_stopped_while_a_site_asks_for_an_hour_between_requests(site, tmp_path):
+    class Enough(Exception):
+        pass
+
+    def report(done: int, total: int) -> None:
+        if time.monotonic() > begun + 1:
+            raise Enough
+
+    rules = Reply(b"User-agent: *\nCrawl-delay: 3600")
+    site.replies = {"/robots.txt": rules, "/": page("Home", prose(1))}
+    begun = time.monotonic()
+    with pytest.raises(Enough):
+        crawl(site, tmp_path, report=report)
+    assert time.monotonic() < begun + 10
+
+
+def test_rules_and_sitemaps_may_be_larger_than_a_page(site, tmp_path):
+    urls = "".join(f"<loc>{site.url(f'/none{n:05}')}</loc>" for n in range(4000))
+    sitemap = f"<urlset>{urls}<loc>{site.url('/listed')}</loc></urlset>".encode()
+    site.replies = {
+        "/robots.txt": Reply(b"#" * 150_000 + b"\nUser-agent: *\nDisallow: /none"),
+        "/sitemap.xml": Reply(sitemap),
+        "/": page("Home", prose(1)),
+        "/listed": page("Listed", prose(2)),
+    }
+    assert set(crawl(site, tmp_path)[2]) == {"/", "/listed"}
 
 
 def test_a_page_budget_is_kept(odd, tmp_path):

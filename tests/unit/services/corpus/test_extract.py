@@ -72,6 +72,34 @@ def test_a_page_may_forbid_its_index_and_its_links():
     assert found.links == ()
 
 
+@pytest.mark.parametrize(
+    ("html", "rules"),
+    [
+        ('<meta name="robots" content="none"><p>x</p><a href="a">a</a>', ""),
+        ('<p>x</p><a href="a">a</a>', "NoIndex, nofollow"),
+        ('<p>x</p><a href="a">a</a>', "athanor: none"),
+    ],
+)
+def test_none_and_the_header_forbid_too(html, rules):
+    found = read("http://e.org/", html.encode(), "text/html", rules=rules)
+    assert isinstance(found, Page)
+    assert found.forbidden
+    assert found.links == ()
+
+
+def test_a_header_forbids_plain_text():
+    found = read("http://e.org/", b"some text", "text/plain", rules="noindex")
+    assert isinstance(found, Page)
+    assert found.forbidden
+
+
+def test_xhtml_is_html():
+    html = f'<html><body><p>{prose(1)}</p><a href="a">a</a></body></html>'
+    found = as_page(html, "application/xhtml+xml; charset=utf-8")
+    assert found == as_page(html)
+    assert found.links == ("http://e.org/dir/a",)
+
+
 def test_plain_text_is_kept_as_it_is():
     found = as_page("# Title\r\n\r\nFirst  line\r\n<b>second</b>", "text/plain")
     assert found == Page("Title", "# Title\n\nFirst  line\n<b>second</b>")
