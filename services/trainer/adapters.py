@@ -36,6 +36,7 @@ class GrpcBatches:
             batch_size=batch_size,
             from_position=from_position,
         )
+        num_positions = 0
         while True:
             begin = request.from_position
             stream = self._stub.Stream(request, timeout=self._stall_s)
@@ -44,8 +45,13 @@ class GrpcBatches:
                     batch = _batch(response, sequence_length)
                     # Before it is handed out: the caller may come back after the deadline.
                     request.from_position = batch.position + len(batch.tokens)
+                    num_positions = batch.num_positions
                     yield batch
-                return
+                if request.from_position >= num_positions:
+                    return
+                # A sampler that is being stopped may end a stream as if it were whole.
+                if request.from_position == begin:
+                    raise Unavailable(f"the stream ended at {begin} of {num_positions} sequences")
             except (Unavailable, DeadlineExceeded):
                 if request.from_position == begin:
                     raise

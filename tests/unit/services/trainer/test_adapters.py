@@ -33,6 +33,8 @@ class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
         )
         for number, batch in enumerate(stream):
             if number == after:
+                if error is None:
+                    return
                 raise error
             tokens = batch.tokens.astype("<u4").tobytes()
             yield sampler_pb2.StreamResponse(
@@ -102,6 +104,18 @@ def test_a_broken_stream_goes_on_where_it_broke(sampler, address):
     sampler.breaks = [(2, Unavailable("restarting")), (1, Unavailable("restarting"))]
     assert np.array_equal(rows(read(GrpcBatches(address))), TOKENS[:40].reshape(10, 4))
     assert sampler.asked_from == [0, 6, 9]
+
+
+def test_a_stream_that_ends_early_as_if_it_were_whole_goes_on(sampler, address):
+    sampler.breaks = [(2, None)]
+    assert np.array_equal(rows(read(GrpcBatches(address))), TOKENS[:40].reshape(10, 4))
+    assert sampler.asked_from == [0, 6]
+
+
+def test_a_stream_that_ends_without_a_batch_is_unavailable(sampler, address):
+    sampler.breaks = [(2, None), (0, None)]
+    with pytest.raises(Unavailable, match="ended at 6 of 10"):
+        read(GrpcBatches(address))
 
 
 def test_a_sampler_that_is_down_is_an_error_in_the_time_given():
