@@ -12,6 +12,7 @@ without harm: files first, manifest after them, index last, each created at most
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ RUN = "run.json"
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _CHUNK_BYTES = 4 << 20
+_log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
@@ -228,14 +230,22 @@ class Artifacts:
         return ids[0]
 
     def list(self, kind: str = "", limit: int = 0) -> Iterator[Artifact]:
-        """Yield the artifacts that answer a request, newest first; limit 0 is no limit."""
-        answers = (
-            self._blobs.read(blob.name).data.decode() for blob in self._blobs.list("requests/")
-        )
-        artifacts = [self.open(answer) for answer in answers if self._exists(answer)]
-        chosen = [each for each in artifacts if kind in ("", each.manifest.kind)]
-        chosen.sort(key=lambda each: (each.run()["create_time"], each.id), reverse=True)
-        yield from chosen[: limit or None]
+        """Yield the artifacts that answer a request, newest first; limit 0 is no limit.
+
+        A damaged one is left out, with a line in the log: `verify` says of it what is wrong.
+        """
+        chosen = []
+        for blob in self._blobs.list("requests/"):
+            try:
+                artifact = self.open(self._blobs.read(blob.name).data.decode())
+                if kind in ("", artifact.manifest.kind):
+                    chosen.append((artifact.run()["create_time"], artifact.id, artifact))
+            except NotFound:
+                continue  # the request was answered, and the answer deleted since
+            except (Corrupt, InvalidInput) as error:
+                _log.warning("%s is left out of the list: %s", blob.name, error)
+        chosen.sort(key=lambda each: each[:2], reverse=True)
+        yield from (artifact for *_, artifact in chosen[: limit or None])
 
     def lineage(self, artifact_id: str) -> Sequence[Artifact]:
         """Return the artifact and all it was made from, breadth first, each once.

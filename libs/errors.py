@@ -15,8 +15,12 @@ Services subclass one of the eight beside the code that raises it. The gRPC colu
 `libs.rpc`, the worker's column in `libs.bus` and `libs.operations`.
 """
 
+import errno
 from dataclasses import dataclass
 from typing import Self
+
+SCARCE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Numbers of an `OSError` that mean `Busy`: the machine has no room now and may have it later."""
 
 
 class ServiceError(Exception):

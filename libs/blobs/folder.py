@@ -28,7 +28,16 @@ from uuid import uuid4
 from libs.blobs import names
 from libs.blobs.port import Blob, Read
 from libs.digests import remembered_sha256
-from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound, ServiceError, Unavailable
+from libs.errors import (
+    SCARCE,
+    Busy,
+    Conflict,
+    Corrupt,
+    InvalidInput,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -286,7 +295,7 @@ class FolderBlobs:
 
 def _failure(error: OSError, message: str) -> ServiceError:
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT | errno.EMFILE | errno.ENFILE:
+        case number if number in SCARCE:
             return Busy(message)
         case errno.EEXIST | errno.ENOTDIR:
             return Conflict(f"{message} (one blob's name lies under another's)")

@@ -66,7 +66,15 @@ def delay_s(error: ServiceError, failures: int) -> float:
     A `Busy` dependency said itself when to come again, so its delay does not grow.
     """
     first = error.retry_after_s or 0.5
-    return first if isinstance(error, Busy) else min(_LONGEST_WAIT_S, first * 2 ** (failures - 1))
+    return (
+        first
+        if isinstance(error, Busy)
+        else min(
+            # Capped, since 2 to the number of a night's failures is no float.
+            _LONGEST_WAIT_S,
+            first * 2.0 ** min(failures - 1, 10),
+        )
+    )
 
 
 def dead_letter(bus: Bus, message: Message, error: ServiceError) -> None:

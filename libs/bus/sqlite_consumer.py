@@ -240,7 +240,9 @@ class SqliteConsumer:
         changed, self._version = version != self._version, version
         if changed:
             self._rebalance()
-        if not self._ready and (changed or self._read_full):
+        # Remembered while messages are left: the version will not say it again.
+        self._read_full |= changed
+        if not self._ready and self._read_full:
             self._fetch()
 
     def _rebalance(self) -> None:

@@ -69,6 +69,8 @@ class Launcher:
         self._home = home.resolve()
         self._programs = {program.name: program for program in programs}
         self._running: dict[str, _Running] = {}
+        self._is_told = True
+        """False while the file that says who runs is not as it should be."""
         self._ports: dict[str, Ports] = {}
         self._reaper: Reaper | None = None
         self._open = ExitStack()
@@ -110,13 +112,33 @@ class Launcher:
             if running.due_at is None and _has_ended(running.process):
                 self._bury(name)
             elif running.due_at is not None and time.monotonic() >= running.due_at:
-                again = self._spawned(name)
-                again.restarts, again.short_lives = running.restarts + 1, running.short_lives
-                self._running[name] = again
-                revived.append(name)
-        if revived:
-            self._write_status()
+                again = self._respawned(name, running)
+                if again is not None:
+                    self._running[name] = again
+                    revived.append(name)
+        self._is_told = self._is_told and not revived
+        if not self._is_told:
+            self._tell()
         return revived
+
+    def _respawned(self, name: str, before: _Running) -> _Running | None:
+        """Start a program again; None when the machine has no room for it now."""
+        try:
+            again = self._spawned(name)
+        except OSError as error:
+            _log.warning("%s cannot be started yet: %s", name, error)
+            before.due_at = time.monotonic() + _LONGEST_PAUSE_S
+            return None
+        again.restarts, again.short_lives = before.restarts + 1, before.short_lives
+        return again
+
+    def _tell(self) -> None:
+        """Write who runs; a full disk is no reason to end them, so then at the next turn."""
+        try:
+            self._write_status()
+            self._is_told = True
+        except OSError as error:
+            _log.warning("cannot write who runs, trying again: %s", error)
 
     def stop(self, grace_s: float = 10.0) -> None:
         """End every program: SIGTERM in reverse order, SIGKILL to its group after `grace_s`.
@@ -164,7 +186,7 @@ class Launcher:
         code = running.process.wait()
         lived_s = time.monotonic() - running.started_at
         running.short_lives = running.short_lives + 1 if lived_s < _STEADY_S else 0
-        pause_s = min(_FIRST_PAUSE_S * 2**running.short_lives, _LONGEST_PAUSE_S)
+        pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(running.short_lives, 10), _LONGEST_PAUSE_S)
         running.due_at = time.monotonic() + (pause_s if running.short_lives else 0.0)
         if not expected:
             _log.warning("%s ended with %d after %.1f s; it is started again", name, code, lived_s)

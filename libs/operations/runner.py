@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from libs import telemetry
 from libs.artifacts import Artifacts
-from libs.errors import KINDS, RETRYABLE, ErrorRecord, InvalidInput, ServiceError
+from libs.errors import KINDS, RETRYABLE, SCARCE, Busy, ErrorRecord, InvalidInput, ServiceError
 from libs.operations.attempt import Attempt, Folders
 from libs.operations.lease import Lease
 from libs.operations.record import Result, State
@@ -29,6 +29,8 @@ MAX_DEATHS = 20
 INTERNAL = "Internal"
 """Kind of the error that a bug leaves in a record; none of the eight."""
 _LONGEST_WAIT_S = 30.0
+_MAX_DOUBLINGS = 10
+"""Of a pause: 2 to the number of a night's failures is no float."""
 _CHECK_S = 0.2
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -110,6 +112,10 @@ class Runner:
             return self._back_off(lease, error)
         except KINDS as error:
             return _Ending(state=State.FAILED, error=ErrorRecord.of(error))
+        except OSError as error:
+            if error.errno not in SCARCE:
+                return self._count_fault(lease, error)
+            return self._back_off(lease, Busy(f"this machine has no room: {error}"))
         except Exception as bug:  # noqa: BLE001 - a step's bug must not take its neighbours down
             return self._count_fault(lease, bug)
 
@@ -150,7 +156,8 @@ class Runner:
 
 
 def _delay_s(error: ServiceError, failures: int) -> float:
-    return min(_LONGEST_WAIT_S, (error.retry_after_s or 0.5) * 2.0 ** (failures - 1))
+    first = error.retry_after_s or 0.5
+    return min(_LONGEST_WAIT_S, first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
 
 
 def _internal(message: str) -> _Ending:

@@ -116,7 +116,10 @@ class OperationsServicer(longrunning_grpc.OperationsServicer):  # type: ignore[m
         given_s = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else _WATCH_S
         # Half a second before the deadline, so that the answer arrives instead of an error.
         timeout_s = max(0.0, min(given_s, _time_left_s(context) - 0.5))
-        return to_operation(self._operations.wait(request.name, timeout_s=timeout_s))
+        record = self._operations.wait(
+            request.name, timeout_s=timeout_s, stopped=lambda: not context.is_active()
+        )
+        return to_operation(record)
 
 
 class OperationsWatchServicer(operations_pb2_grpc.OperationsWatchServiceServicer):

@@ -6,6 +6,7 @@ record whose command got lost is found by the sweeper.
 
 import hashlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,9 +21,10 @@ from libs.blobs.port import Blob, Blobs
 from libs.bus.port import Bus
 from libs.bus.port import Message as Letter
 from libs.clock import Clock
-from libs.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
+from libs.errors import Conflict, Corrupt, DeadlineExceeded, InvalidInput, NotFound
 from libs.operations.record import Record, State, operation_name
 
+_log = logging.getLogger(__name__)
 _TICK_S = 0.1
 """How often a watcher looks whether the record's etag changed."""
 
@@ -96,8 +98,13 @@ class Operations:
         return self.read(name).record
 
     def list(self) -> Iterator[Record]:
-        """Return every operation of the service, newest first."""
-        records = [self.get(name_of_blob(blob)) for blob in self.blobs()]
+        """Return every operation of the service, newest first; a damaged record is left out."""
+        records = []
+        for blob in self.blobs():
+            try:
+                records.append(self.get(name_of_blob(blob)))
+            except (NotFound, Corrupt, InvalidInput) as error:
+                _log.warning("%s is left out of the list: %s", blob.name, error)
         yield from sorted(records, key=lambda record: (-record.create_time, record.name))
 
     def cancel(self, name: str) -> Record:
@@ -144,10 +151,16 @@ class Operations:
                 raise DeadlineExceeded(f"{name} did not end within {timeout_s:g} s")
             time.sleep(_TICK_S)
 
-    def wait(self, name: str, *, timeout_s: float) -> Record:
-        """Return the operation once it ended, or as it is after `timeout_s`. Raises `NotFound`."""
+    def wait(
+        self, name: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False
+    ) -> Record:
+        """Return the operation once it ended, or as it is after `timeout_s` or when `stopped`.
+
+        Raises:
+            NotFound: this service has none of that name.
+        """
         with suppress(DeadlineExceeded):
-            for _ in self.watch(name, timeout_s=timeout_s):
+            for _ in self.watch(name, timeout_s=timeout_s, stopped=stopped):
                 pass
         return self.get(name)
 

@@ -8,6 +8,7 @@ the ledger; a ledger that cannot be read is begun anew, empty. One process owns 
 import logging
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,7 +184,7 @@ def _open_ledger(folder: Path) -> Ledger:
 
 @contextmanager
 def _engine_errors() -> Iterator[None]:
-    """Give tantivy's errors, which are all `ValueError` or `OSError`, a name of ours."""
+    """Give the errors of tantivy, all `ValueError` or `OSError`, and of SQLite a name of ours."""
     try:
         yield
     except ValueError as error:
@@ -191,3 +192,6 @@ def _engine_errors() -> Iterator[None]:
         raise kind(f"tantivy: {error}") from error
     except OSError as error:
         raise Unavailable(f"tantivy: {error}") from error
+    except sqlite3.OperationalError as error:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise (Busy if full else Unavailable)(f"ledger: {error}") from error

@@ -90,6 +90,17 @@ def test_messages_of_one_key_stay_in_order(bus: Bus, topic: str) -> None:
     assert values == {key: list(range(40)) for key in KEYS[:3]}
 
 
+def test_what_came_while_messages_were_left_is_read_after_them(bus: Bus, topic: str) -> None:
+    with bus.subscribe([topic], group="readers") as consumer:
+        settle([consumer])
+        for value in (b"1", b"2"):
+            bus.publish(topic, key="a", value=value)
+        first = take(consumer, 1)
+        bus.publish(topic, key="a", value=b"3")
+        rest = take(consumer, 2)
+    assert [message.value for message in (*first, *rest)] == [b"1", b"2", b"3"]
+
+
 def test_a_key_always_falls_into_the_same_partition(bus: Bus, topic: str) -> None:
     publish_all(bus, topic, times=2)
     with bus.subscribe([topic], group="readers") as consumer:

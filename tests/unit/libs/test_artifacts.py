@@ -345,6 +345,12 @@ def test_the_list_is_newest_first_and_limited(artifacts, folder):
     assert list(artifacts.list("checkpoint")) == []
 
 
+def test_a_damaged_artifact_hides_no_other(blobs, artifacts, folder):
+    broken, sound = (artifacts.create(request("plan", n=n), folder(), run={}) for n in range(2))
+    damage(blobs, f"artifacts/{broken}/manifest.json")
+    assert [each.id for each in artifacts.list()] == [sound]
+
+
 def test_lineage_is_breadth_first_and_names_each_once(artifacts, family):
     checkpoint, plan, tokens = family
     # Roles in order: corpus (the tokens), plan; the plan's tokens were met already.

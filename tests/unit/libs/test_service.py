@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from traceback import walk_stack
 
 import grpc
 import pytest
@@ -268,6 +269,35 @@ def test_operations_are_listed_and_waited_for(start: Starter) -> None:
     assert [each.name for each in page.operations] == [slow]
     assert page.next_page_token == "1"
     toy.go.set()
+
+
+def test_whoever_leaves_while_waiting_leaves_no_thread_waiting(start: Starter) -> None:
+    service, toy = start()
+    client = Client(service)
+    slow = client.crawl("slow").name
+    call = client.operations.WaitOperation.future(
+        longrunning.WaitOperationRequest(name=slow), timeout=3600
+    )
+    waits = until(lambda: is_inside("WaitOperation"))
+    call.cancel()
+    assert waits
+    assert until(lambda: not is_inside("WaitOperation"))
+    toy.go.set()
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether some thread is inside a function of that name."""
+    frames = (frame for top in sys._current_frames().values() for frame, _ in walk_stack(top))
+    return any(frame.f_code.co_name == name for frame in frames)
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    ends_at = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > ends_at:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_an_operation_of_another_service_is_not_found(start: Starter) -> None:

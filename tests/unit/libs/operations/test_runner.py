@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 
@@ -121,6 +122,14 @@ def test_a_bug_is_tried_three_times_and_logged_with_its_traceback(
     assert record.error.message == f"internal: {type(bug).__name__}: {bug}"
     bugs = [line for line in caplog.records if line.levelno == logging.ERROR]
     assert [line.exc_info[1] for line in bugs] == [bug] * 3
+
+
+def test_a_full_disk_is_waited_for_and_no_bug(stage, run) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    record, pauses = run(stage.step(raises(*[full] * 4)))
+    assert record.state is State.SUCCEEDED
+    assert (record.retries, record.faults) == (4, 0)
+    assert sum(pauses) > 5
 
 
 def test_two_bugs_and_then_success_is_success(stage, run) -> None:
