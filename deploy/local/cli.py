@@ -20,7 +20,7 @@ from athanor.client.errors import AthanorError
 
 from deploy.local.programs import ROOT, SERVICES, services, site
 from libs import launcher
-from libs.errors import KINDS, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
+from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
 
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
@@ -81,9 +81,20 @@ def connection(everything: bool) -> Iterator["Client"]:
 def supervised(
     home: Path, *, names: Sequence[str], site_folder: Path | None = None
 ) -> Iterator[Mapping[str, int]]:
-    """Yield the ports of the services that run here, started for the block if none does."""
+    """Yield the ports of the services that run here, started for the block if none does.
+
+    Raises:
+        Conflict: some run, but not all of `names`, or not the site.
+    """
     if running := launcher.reports(home):
-        yield {report.name: report.port for report in running}
+        ports = {report.name: report.port for report in running}
+        missing = {*names, *(["site"] if site_folder else [])} - ports.keys()
+        if missing:
+            raise Conflict(
+                f"expected {', '.join(sorted(missing))} among the services that run on {home}, got "
+                f"{', '.join(ports)}: ./athanor down first"
+            )
+        yield ports
         return
     process = _start_supervisor(home, names=names, site_folder=site_folder, adopt=True)
     try:

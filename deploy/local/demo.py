@@ -24,7 +24,7 @@ from deploy.local.cli import supervised
 from deploy.local.programs import ROOT, SERVICES
 from libs.blobs.folder import FolderBlobs
 from libs.errors import NotFound
-from libs.operations.record import Record, operation_name
+from libs.operations.record import Record, State, operation_name
 
 START_S = 60.0
 HONEST = (
@@ -89,10 +89,14 @@ def _request(pages: Path, digest: str, seed: int) -> loop_pb2.StartRoundRequest:
 
 
 def _ended(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
-    """True if this round has an outcome already, so that one service is enough to tell it."""
+    """True if this round has an outcome already, so that one service is enough to tell it.
+
+    One that failed, was cancelled or was resumed needs them all, or may.
+    """
     name = operation_name("loop", "StartRound", request.request_id)
     try:
-        return Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data).ended
+        record = Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data)
+        return record.state is State.SUCCEEDED
     except NotFound:
         return False
 

@@ -125,7 +125,8 @@ class Intake:
             raise Conflict(f"{record.name} goes on: watch it, or cancel it first")
         if shown.outcome not in (None, Outcome.FAILED, Outcome.CANCELLED):
             raise Conflict(f"{record.name} has ended: {shown.outcome}; start another round")
-        if shown.outcome is not None:
+        # The first operation's id is the request's own, and may never have been made.
+        if shown.outcome is not None or record.num_drives == 1:
             request_id = _resumed(record.id, record.num_drives + 1)
             operation = operation_name("loop", _METHOD, request_id)
             record = self._rounds.save(record.again(operation))

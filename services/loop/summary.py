@@ -11,6 +11,7 @@ from typing import Any
 from libs.artifacts import Artifacts
 from libs.blocks import Block, read_blocks
 from services.loop.binding import Bound
+from services.loop.outcome import Outcome
 from services.loop.rounds import RoundRecord, StepRecord
 from services.loop.schedule import StepState, ancestry, deciding_step
 
@@ -48,7 +49,12 @@ def report_document(bound: Bound, record: RoundRecord, artifacts: Artifacts) -> 
 
 
 def settled(bound: Bound, record: RoundRecord) -> Sequence[StepRecord]:
-    """Return the steps as the outcome needs them: what led to it, the others as skipped."""
+    """Return the steps as the outcome needs them: what led to it, the others as skipped.
+
+    Of a round that failed or was cancelled, as they stand: there is no outcome to need them.
+    """
+    if record.outcome in (Outcome.FAILED, Outcome.CANCELLED):
+        return record.steps
     decider = deciding_step(bound.steps, record.standing)
     ends = [
         step.name

@@ -104,8 +104,11 @@ def round_start(
 def round_watch(context: typer.Context, name: Name = "", as_json: Json = False) -> None:
     """Show a round until it ends; the exit code tells the outcome."""
     from athanor.client.rounds import EXIT_CODES, follow
+    from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _connect(context, everything=True) as client:
+        # Once: the newest may be another a minute later.
+        name = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name)).name
         ended = follow(client, name, as_json=as_json)
     if not as_json:
         typer.echo("\n".join(summary(ended)))
