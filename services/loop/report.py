@@ -63,17 +63,24 @@ def _ordered(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _sections(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the sections to show; blocks of one anchor become one, where the first stands."""
-    blocks = [
+    """Return the sections to show, those of the outcome first.
+
+    Blocks of one anchor become one, where the first of them is shown.
+    """
+    told = [
         {**block, "step": section["step"]} for section in sections for block in section["blocks"]
     ]
+    anchors: set[str] = set()
     shown: dict[str, list[dict[str, Any]]] = {}
-    for place, block in enumerate(blocks):
-        anchor = block["anchor"]
-        same = [each for each in blocks if each["anchor"] == anchor] if anchor else [block]
-        if not anchor or all(each["anchor"] != anchor for each in blocks[:place]):
+    for section in reversed(sections):
+        for block in section["blocks"]:
+            anchor = block["anchor"]
+            if anchor in anchors:
+                continue
+            anchors |= {anchor} - {""}
+            same = [each for each in told if each["anchor"] == anchor] if anchor else [block]
             whole = joined(same)
-            shown.setdefault(block["step"], []).append(whole | {"figure": _figure_json(whole)})
+            shown.setdefault(section["step"], []).append(whole | {"figure": _figure_json(whole)})
     return [{"step": step, "blocks": each} for step, each in shown.items()]
 
 

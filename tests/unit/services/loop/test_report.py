@@ -49,6 +49,8 @@ def test_the_page_says_outcome_and_attribution_first(ended, bound):
     body = page[page.index("<body>") :]
     assert body.index("Promoted.") < body.index("By the targeting.") < body.index("<section")
     assert "It is better." in body
+    # From there back to what it began with.
+    assert body.index('id="step-old"') < body.index('id="step-base"')
 
 
 def test_nothing_of_a_block_becomes_markup(ended, bound):
