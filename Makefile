@@ -18,7 +18,7 @@ setup: .venv/.done  ## make .venv with everything that Athanor needs
 demo: setup  ## watch one whole round on real input, about five minutes
 	./athanor demo
 
-test: setup  ## unit, contract, integration and end-to-end tests
+test: setup  ## unit, contract and end-to-end tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## ruff, mypy, buf
