@@ -42,6 +42,11 @@ BUS_OLDEST_AGE = Gauge(
     "athanor_bus_oldest_age_seconds", "Age of the oldest of them, seconds.", ["service", "group"]
 )
 OPERATIONS = Gauge("athanor_operations", "Operations by state.", ["service", "state"])
+OPERATIONS_ENDED = Counter(
+    "athanor_operations_ended_total",
+    "Operations that a worker ended, by state and, for failed ones, kind of the error.",
+    ["service", "method", "state", "error"],
+)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _LOG_BYTES = 16 * 2**20

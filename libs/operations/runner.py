@@ -19,7 +19,7 @@ from libs.artifacts import Artifacts
 from libs.errors import KINDS, RETRYABLE, SCARCE, Busy, ErrorRecord, InvalidInput, ServiceError
 from libs.operations.attempt import Attempt, Folders
 from libs.operations.lease import Lease
-from libs.operations.record import Result, State
+from libs.operations.record import Record, Result, State
 from libs.operations.step import Cancelled, LeaseLost, Step
 
 MAX_RETRIES = 8
@@ -77,6 +77,7 @@ class Runner:
         self._patiently(
             lease, lambda: lease.finish(ending.state, result=ending.result, error=ending.error)
         )
+        _count(lease.record)
         self._folders.clear(lease.record)
         error_text = f": {ending.error.kind}: {ending.error.message}" if ending.error else ""
         _log.info("%s %s%s", lease.record.name, ending.state, error_text)
@@ -158,6 +159,13 @@ class Runner:
 def _delay_s(error: ServiceError, failures: int) -> float:
     first = error.retry_after_s or 0.5
     return min(_LONGEST_WAIT_S, first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+
+
+def _count(record: Record) -> None:
+    error_kind = record.error.kind if record.error else ""
+    telemetry.OPERATIONS_ENDED.labels(
+        record.service, record.method, record.state.value, error_kind
+    ).inc()
 
 
 def _internal(message: str) -> _Ending:

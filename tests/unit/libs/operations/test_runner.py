@@ -8,7 +8,7 @@ from libs import telemetry
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound, ServiceError, Unavailable
 from libs.operations.record import State
 from libs.operations.runner import MAX_DEATHS, Runner
-from libs.operations.step import Made
+from libs.operations.step import Cancelled, Made
 
 
 @pytest.fixture
@@ -149,6 +149,48 @@ def test_a_method_without_a_step_fails(stage, run) -> None:
     name = stage.submit()
     Runner({}, stage.artifacts, stage.folders).run(stage.take(name))
     assert stage.operations.get(name).error.kind == "InvalidInput"
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "error"),
+    [
+        (writes(), "succeeded", ""),
+        (raises(*[Unavailable("lm down")] * 8), "failed", "Unavailable"),
+        (raises(*[ZeroDivisionError()] * 3), "failed", "Internal"),
+        (raises(Cancelled("asked for")), "cancelled", ""),
+    ],
+)
+def test_an_end_is_counted_once_by_method_state_and_kind_of_error(
+    stage, run, step, state, error
+) -> None:
+    before = ends_counted()
+    run(stage.step(step))
+    new = {labels: count - before.get(labels, 0) for labels, count in ends_counted().items()}
+    assert {labels: count for labels, count in new.items() if count} == {
+        ("corpus", "Crawl", state, error): 1
+    }
+
+
+def ends_counted() -> dict[tuple[str, ...], float]:
+    (family,) = telemetry.OPERATIONS_ENDED.collect()
+    names = ("service", "method", "state", "error")
+    return {
+        tuple(sample.labels[name] for name in names): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+def test_one_whose_lease_was_lost_is_not_counted(stage, run) -> None:
+    name = stage.submit()
+
+    def step(request, work) -> Made:
+        stage.take(name, "two")
+        raise NotFound("must not be told")
+
+    before = ends_counted()
+    run(stage.step(step), name)
+    assert ends_counted() == before
 
 
 def test_cancellation_ends_it_without_an_artifact(stage, run, announced) -> None:
