@@ -1,13 +1,14 @@
 """gRPC in, gRPC out, for the lm host."""
 
 import logging
+import time
 
 import grpc
 from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 
 from libs.errors import InvalidInput
+from libs.lm import metrics
 from libs.lm.host import Host
-from libs.lm.metrics import MODELS_HELD, OPTIONS_SCORED, SCORING_SECONDS
 from libs.lm.port import BATCH_SIZE, OptionScore, Question
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class LmServicer(lm_pb2_grpc.LmServiceServicer):
         self, request: lm_pb2.LoadWeightsRequest, context: grpc.ServicerContext
     ) -> lm_pb2.LoadWeightsResponse:
         held = self._host.load(request.weights_digest, timeout_s=context.time_remaining())
-        MODELS_HELD.set(len(self._host.digests()))
+        metrics.MODELS_HELD.set(len(self._host.digests()))
         _log.info("weights %s are held", request.weights_digest[:12])
         return lm_pb2.LoadWeightsResponse(
             weights_digest=request.weights_digest, num_parameters=held.num_parameters
@@ -34,7 +35,8 @@ class LmServicer(lm_pb2_grpc.LmServiceServicer):
     ) -> lm_pb2.ScoreOptionsResponse:
         if not request.questions:
             raise InvalidInput("expected questions, got none")
-        with SCORING_SECONDS.time():
+        started = time.perf_counter()
+        with metrics.SCORING_SECONDS.time():
             answers = self._host.log_likelihood(
                 request.weights_digest,
                 [Question(each.stem, tuple(each.options)) for each in request.questions],
@@ -42,8 +44,8 @@ class LmServicer(lm_pb2_grpc.LmServiceServicer):
                 timeout_s=context.time_remaining(),
                 is_wanted=context.is_active,
             )
-        MODELS_HELD.set(len(self._host.digests()))
-        OPTIONS_SCORED.inc(sum(map(len, answers)))
+        metrics.MODELS_HELD.set(len(self._host.digests()))
+        _count(answers, time.perf_counter() - started)
         return lm_pb2.ScoreOptionsResponse(
             weights_digest=request.weights_digest, answers=map(_answer, answers)
         )
@@ -52,6 +54,13 @@ class LmServicer(lm_pb2_grpc.LmServiceServicer):
         self, request: lm_pb2.ListWeightsRequest, context: grpc.ServicerContext
     ) -> lm_pb2.ListWeightsResponse:
         return lm_pb2.ListWeightsResponse(weights_digests=self._host.digests())
+
+
+def _count(answers: list[list[OptionScore]], took_s: float) -> None:
+    num_tokens = sum(score.num_tokens for scores in answers for score in scores)
+    metrics.OPTIONS_SCORED.inc(sum(map(len, answers)))
+    metrics.TOKENS.labels("ScoreOptions").inc(num_tokens)
+    metrics.TOKENS_PER_SECOND.labels("ScoreOptions").set(num_tokens / took_s)
 
 
 def _answer(scores: list[OptionScore]) -> lm_pb2.Answer:

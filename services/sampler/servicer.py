@@ -1,5 +1,6 @@
 """gRPC in, gRPC out: long calls become operations, streams are read from the plan."""
 
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from libs.errors import InvalidInput
 from services.sampler import metrics
 from services.sampler.readers import Readers
 from services.sampler.shelf import Shelf
-from services.sampler.stream import Window
+from services.sampler.stream import Batch, Window
 
 
 class Starter(Protocol):
@@ -60,6 +61,7 @@ class SamplerServicer(sampler_pb2_grpc.SamplerServiceServicer):
         with self._readers.admitted(context.cancel) as reader:
             stream = self._shelf.open(request.plan_id)
             num_positions = stream.num_positions(window.sequence_length)
+            meter = _Meter()
             for batch in stream.batches(window):
                 self._readers.handed(reader)
                 yield sampler_pb2.StreamResponse(
@@ -69,4 +71,18 @@ class SamplerServicer(sampler_pb2_grpc.SamplerServiceServicer):
                     num_positions=num_positions,
                 )
                 self._readers.taken(reader)
-                metrics.SEQUENCES_STREAMED.inc(len(batch.tokens))
+                meter.sent(batch)
+
+
+class _Meter:
+    """Counts what one stream sent."""
+
+    def __init__(self) -> None:
+        self._started, self._num_tokens = time.perf_counter(), 0
+
+    def sent(self, batch: Batch) -> None:
+        self._num_tokens += batch.tokens.size
+        rate = self._num_tokens / (time.perf_counter() - self._started)
+        metrics.SEQUENCES_STREAMED.inc(len(batch.tokens))
+        metrics.TOKENS.labels("Stream").inc(batch.tokens.size)
+        metrics.TOKENS_PER_SECOND.labels("Stream").set(rate)

@@ -102,8 +102,9 @@ def tokenize(request: sampler_pb2.TokenizeRequest, work: Work) -> Made:
         tokenizer_id=request.tokenizer_id,
         on_progress=lambda done, total: work.progress(done, total, "passages"),
     )
-    metrics.TOKENS_MADE.inc(info.num_tokens)
     rate = info.num_tokens / (time.perf_counter() - started)
+    metrics.TOKENS.labels("Tokenize").inc(info.num_tokens)
+    metrics.TOKENS_PER_SECOND.labels("Tokenize").set(rate)
     return Made(figures={"num_tokens": info.num_tokens}, measured={"tokens_per_second": rate})
 
 
