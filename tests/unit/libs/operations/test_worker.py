@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from athanor.corpus.v1.corpus_pb2 import CrawlRequest
+from prometheus_client import REGISTRY
 
 from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
@@ -102,6 +103,26 @@ def test_a_full_worker_leaves_commands_in_the_queue_and_keeps_its_leases(site: S
     ended = [site.end(name) for name in names]
     assert [(record.state, record.epoch) for record in ended] == [(State.SUCCEEDED, 1)] * 5
     assert len(site.runs) == 5
+
+
+def test_commands_that_wait_for_a_slot_show_as_depth_and_age(site: Site) -> None:
+    site.start("one", slots=1)
+    site.submit("runs")
+    site.await_running()
+    eventually(lambda: measured("athanor_bus_depth") == 0)
+    for seed in ("waits", "waits too"):
+        site.submit(seed)
+    # The sweeper may add copies of commands that wait.
+    eventually(lambda: measured("athanor_bus_depth") >= 2)
+    eventually(lambda: measured("athanor_bus_oldest_age_seconds") > 1)
+    site.go.set()
+    eventually(lambda: measured("athanor_bus_depth") == 0)
+    eventually(lambda: measured("athanor_bus_oldest_age_seconds") == 0)
+
+
+def measured(name: str) -> float:
+    labels = {"service": "corpus", "group": "corpus.workers"}
+    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def test_steps_that_wait_for_others_take_no_slot(site: Site) -> None:
