@@ -7,7 +7,9 @@
 
 So `kill -9` at any moment leaves a name absent, or whole in its old or new version. What it may
 leave besides (a temporary file, a version that no name points to) is removed by the next first
-write of a process, or by the next write to that name. Readers take no lock.
+write of a process, or by the next write to that name. Readers take no lock. A writer that is
+stopped (SIGSTOP) within the milliseconds of its lock keeps others from writing to that name, with
+`Busy`, until it goes on or dies.
 
 The etag is the sha256 of the bytes, and stands in the link, so comparing needs no reading. It does
 *not* protect against someone who may write to the folder: digests show accidents, not attacks.

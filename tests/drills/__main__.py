@@ -73,8 +73,10 @@ def _chosen(ground: Ground, drills: Sequence[Drill], given: argparse.Namespace) 
 
 
 def _run(ground: Ground, drills: Sequence[Drill], given: argparse.Namespace) -> int:
-    # So that a SIGTERM ends the processes of a drill as a Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # So that a SIGTERM ends the processes of a drill as a Ctrl-C does, and that commands started
+    # here hear a Ctrl-C though a shell started this one with `&`.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     chosen = _chosen(ground, drills, given)
     for recipe in sorted({drill.recipe for drill in chosen}):
         try:
