@@ -1,5 +1,7 @@
 """All services as real processes in a home folder of the test session, and rounds on them."""
 
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import yaml
 from athanor.client.connection import Client, connect
 from athanor.loop.v1 import loop_pb2
 
-from deploy.local.programs import services
+from deploy.local.programs import ROOT, services
 from libs.launcher import Launcher
 from tests.e2e import world as planted
 
@@ -38,6 +40,17 @@ class Rounds:
         )
         operation = self.client.loop.StartRound(request, timeout=60)
         return f"rounds/{operation.name.rsplit('/', 1)[-1]}"
+
+    def athanor(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command line on the services that run."""
+        return subprocess.run(
+            [ROOT / "athanor", *arguments],
+            env={**os.environ, "ATHANOR_HOME": str(self.home)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     def until(self, is_there: Callable[[Any], Any], name: str) -> Any:
         """Return the round as it is once `is_there` says so of it."""
