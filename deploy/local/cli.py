@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ import typer
 from athanor.client import cli as remote
 from athanor.client.errors import AthanorError
 
+from deploy.local.home import home_folder
 from deploy.local.programs import ROOT, SERVICES, services, site
 from libs import launcher
 from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
@@ -35,11 +36,6 @@ app = typer.Typer(
     help="Athanor improves language models by closing the loop on measurement.",
 )
 remote.add_to(app)
-
-
-def home_folder() -> Path:
-    """Return where all state lies."""
-    return Path(os.environ.get("ATHANOR_HOME", ".athanor"))
 
 
 def main() -> None:
@@ -67,21 +63,26 @@ def _prepare(context: typer.Context) -> None:
 
 
 @contextmanager
-def connection(everything: bool) -> Iterator["Client"]:
-    """Open a client of the services that run, or start them for as long as it is open."""
+def connection(*, everything: bool, keep: bool) -> Iterator["Client"]:
+    """Open a client of the services that run, or start them: for the block, or until `down`."""
     from athanor.client.connection import connect
 
     home = home_folder()
     names = tuple(SERVICES) if everything else ("loop",)
-    with supervised(home, names=names) as ports, connect(f"127.0.0.1:{ports['loop']}") as client:
+    with (
+        supervised(home, names=names, keep=keep) as ports,
+        connect(f"127.0.0.1:{ports['loop']}") as client,
+    ):
         yield client
 
 
 @contextmanager
 def supervised(
-    home: Path, *, names: Sequence[str], site_folder: Path | None = None
+    home: Path, *, names: Sequence[str], site_folder: Path | None = None, keep: bool = False
 ) -> Iterator[Mapping[str, int]]:
     """Yield the ports of the services that run here, started for the block if none does.
+
+    With `keep`, those that were started go on after the block, unless it raises.
 
     Raises:
         Conflict: some run, but not all of `names`, or not the site.
@@ -96,12 +97,19 @@ def supervised(
             )
         yield ports
         return
-    process = _start_supervisor(home, names=names, site_folder=site_folder, adopt=True)
+    process = _start_supervisor(home, names=names, site_folder=site_folder, adopt=not keep)
     try:
         yield {report.name: report.port for report in launcher.reports(home)}
-    finally:
-        process.terminate()
-        process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    if not keep:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait()
 
 
 def _start_supervisor(
@@ -123,14 +131,21 @@ def _start_supervisor(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    ready = _ready_file(home)
-    with Console(stderr=True).status(f"starting {', '.join(names)}"):
-        while not (ready.exists() and ready.read_text() == str(process.pid)):
-            if process.poll() is not None:
-                assert process.stderr is not None
-                raise _told(process.stderr.read().decode().strip())
-            time.sleep(LOOK_S / 3)
+    try:
+        with Console(stderr=True).status(f"starting {', '.join(names)}"):
+            _await_ready(process, _ready_file(home))
+    except BaseException:
+        _end(process)
+        raise
     return process
+
+
+def _await_ready(process: "subprocess.Popen[bytes]", ready: Path) -> None:
+    while not (ready.exists() and ready.read_text() == str(process.pid)):
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise _told(process.stderr.read().decode().strip())
+        time.sleep(LOOK_S / 3)
 
 
 def _told(line: str) -> ServiceError:
@@ -220,39 +235,43 @@ def logs(
 ) -> None:
     """Show the services' log lines in the order of time."""
     folder = home_folder() / "logs"
-    files = sorted(folder.glob(f"{service or '*'}.jsonl"))
+    # `.jsonl.1` was rotated away before `.jsonl` began.
+    files = sorted(folder.glob(f"{service or '*'}.jsonl*"), reverse=True)
     if not files:
         raise NotFound(f"no log of {service or 'any service'} in {folder}")
-    entries = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    entries = (entry for file in files for entry in _entries(file))
     chosen = sorted(
-        (e for e in entries if trace in ("", e.get("trace_id"))), key=lambda e: str(e["time"])
+        (e for e in entries if trace in ("", e["trace_id"])), key=lambda e: str(e["time"])
     )
     for entry in chosen[-lines:]:
         shown = f"{entry['time']} {entry['level']:<7} {entry['service']:<10} {entry['message']}"
         typer.echo(json.dumps(entry) if as_json else shown)
 
 
+def _entries(file: Path) -> Iterator[dict[str, str]]:
+    """Yield what a log file's lines say; one that a kill cut off is skipped."""
+    for line in file.read_text("utf-8", errors="replace").split("\n"):
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
 @app.command()
 def doctor(as_json: remote.Json = False) -> None:
     """Say what this machine lacks and how to get it; exit code 1 if something needed is missing."""
-    from deploy.local.doctor import examine
+    from deploy.local.doctor import run
 
-    found = examine(home_folder())
-    if as_json:
-        typer.echo(json.dumps([each._asdict() for each in found]))
-    else:
-        for each in found:
-            mark = "ok" if not each.remedy else ("MISSING" if each.needed else "optional")
-            typer.echo(
-                f"{mark:<9}{each.name:<10} {each.found}{f'; {each.remedy}' if each.remedy else ''}"
-            )
-    raise typer.Exit(1 if any(each.remedy and each.needed for each in found) else 0)
+    raise typer.Exit(run(home_folder(), as_json=as_json))
 
 
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option(help="Another seed is another round.")] = 1,
-    fresh: Annotated[bool, typer.Option("--fresh", help="In a home folder of its own.")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="In a home folder of its own; one that was interrupted goes on."
+        ),
+    ] = False,
     as_json: remote.Json = False,
 ) -> None:
     """Watch one whole round on real input, about five minutes; 0 unless it fails."""

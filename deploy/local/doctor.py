@@ -1,6 +1,10 @@
-"""Say what this machine lacks and how to get it: the first thing to ask when nothing works."""
+"""Say what this machine lacks and how to get it: the first thing to ask when nothing works.
+
+So it must run where no package is installed: everything else is imported where it is used.
+"""
 
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -8,11 +12,10 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from packaging.requirements import Requirement
-
-from deploy.local.programs import SERVICES
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 MIN_FREE_BYTES = 2 * 2**30
 MIN_MEMORY_BYTES = 4 * 2**30
@@ -27,6 +30,19 @@ class Finding(NamedTuple):
     needed: bool = True
 
 
+def run(home: Path, *, as_json: bool) -> int:
+    """Print what was found; return 1 if something needed is missing, else 0."""
+    found = examine(home)
+    lines = [json.dumps([each._asdict() for each in found])] if as_json else map(_line, found)
+    print("\n".join(lines))  # noqa: T201 - the command's output
+    return 1 if any(each.remedy and each.needed for each in found) else 0
+
+
+def _line(each: Finding) -> str:
+    mark = "ok" if not each.remedy else ("MISSING" if each.needed else "optional")
+    return f"{mark:<9}{each.name:<10} {each.found}{f'; {each.remedy}' if each.remedy else ''}"
+
+
 def examine(home: Path) -> list[Finding]:
     """Look at everything that a round on this machine needs."""
     looks: tuple[Callable[[], Finding], ...] = (
@@ -35,6 +51,7 @@ def examine(home: Path) -> list[Finding]:
         _memory,
         lambda: _disk(home),
         _loopback,
+        _venv,
         _packages,
         lambda: _tool("chromium", "apt-get install chromium", "to look at reports from a script"),
         lambda: _tool(
@@ -85,10 +102,24 @@ def _loopback() -> Finding:
         return Finding("loopback", str(error), "services talk over 127.0.0.1: allow it")
 
 
+def _venv() -> Finding:
+    """Look for what `make setup` begins with; once it is done, that is no longer needed."""
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    found = f"module {' and '.join(missing)} absent" if missing else "can be made"
+    remedy = "apt-get install python3-venv, then make setup" if missing else ""
+    return Finding("venv", found, remedy, needed=not _is_set_up())
+
+
+def _is_set_up() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("athanor", "packaging"))
+
+
 def _packages() -> Finding:
     """Compare what is installed with the ranges that `athanor` itself declares."""
-    if importlib.util.find_spec("athanor") is None:
-        return Finding("packages", "none", "make setup")
+    if not _is_set_up():
+        return Finding("packages", "not installed", "make setup")
+    from packaging.requirements import Requirement
+
     try:
         wrong = [
             str(need) for need in map(Requirement, requires("athanor") or ()) if not _met(need)
@@ -99,8 +130,10 @@ def _packages() -> Finding:
     return Finding("packages", found, "make setup" if wrong else "")
 
 
-def _met(need: Requirement) -> bool:
+def _met(need: "Requirement") -> bool:
     """True if the requirement is not ours to have, or is there in a version that fits."""
+    from deploy.local.programs import SERVICES
+
     extras = ("", *SERVICES)
     if need.marker is not None and not any(need.marker.evaluate({"extra": e}) for e in extras):
         return True

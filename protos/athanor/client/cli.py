@@ -7,11 +7,12 @@ import getpass
 import hashlib
 import json
 import sys
+import threading
 import webbrowser
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -20,8 +21,21 @@ from athanor.client.errors import AthanorError
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
 
-Connection = Callable[[bool], AbstractContextManager["Client"]]
-"""Opens a client; True asks for all services, False for what can look at results."""
+PATIENCE_S = 2.0
+"""A call that takes longer shows that it goes on."""
+
+
+class Connection(Protocol):
+    """Opens a client."""
+
+    def __call__(self, *, everything: bool, keep: bool) -> AbstractContextManager["Client"]:
+        """Return it for a block.
+
+        Args:
+            everything: all services are needed; without it, those that can look at results.
+            keep: services started for the block go on after it, unless it raises.
+        """
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[
@@ -50,10 +64,36 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _connect(
-    context: typer.Context, *, everything: bool = False
+    context: typer.Context, *, everything: bool = False, keep: bool = False
 ) -> AbstractContextManager["Client"]:
-    opened: AbstractContextManager[Client] = context.obj(everything)
-    return opened
+    opened: Connection = context.obj
+    return opened(everything=everything, keep=keep)
+
+
+@contextmanager
+def _asking(context: typer.Context, *, everything: bool = False) -> Iterator["Client"]:
+    """Open a client for a block that shows nothing itself until it has its answer."""
+    with _connect(context, everything=everything) as client, _patience():
+        yield client
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Show on stderr, where that is a terminal, that the block goes on for long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status("waiting for the answer")
+    timer = threading.Timer(PATIENCE_S, status.start)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # else it could start after the stop
+        status.stop()
 
 
 def _show(message: Any, as_json: bool, lines: Callable[[], list[str]]) -> None:
@@ -70,34 +110,67 @@ def _show(message: Any, as_json: bool, lines: Callable[[], list[str]]) -> None:
 def round_start(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Round file, YAML.")],
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return at once; the services run on until `down`.")
+    ] = False,
     as_of: Annotated[str, typer.Option(help="What the round sees the world as of.")] = "",
-    request_id: Annotated[str, typer.Option(help="Same id, same round; default: by content.")] = "",
+    request_id: Annotated[
+        str,
+        typer.Option(
+            help="Same id, same round. Default: made of the file's path, its text and --as-of, "
+            "not of your data: give an id of your own when only the data changed."
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Start a round and show it until it ends; the exit code tells the outcome."""
     from athanor.client.rounds import EXIT_CODES, follow
     from athanor.loop.v1 import loop_pb2
 
-    text = file.read_text(encoding="utf-8")
+    text = _text(file)
     made = hashlib.sha256(f"{file.resolve()}\n{text}\n{as_of}".encode()).hexdigest()[:16]
     request = loop_pb2.StartRoundRequest(
         request_id=request_id or made, recipe_yaml=text, as_of=as_of, who=getpass.getuser()
     )
-    with _connect(context, everything=True) as client:
-        operation = client.loop.StartRound(request, timeout=60)
+    with _connect(context, everything=True, keep=detach) as client:
+        with _patience():
+            operation = client.loop.StartRound(request, timeout=60)
         name = f"rounds/{operation.name.rsplit('/', 1)[-1]}"
+        if not as_json:
+            typer.echo(f"trace        {_trace_id(operation)}")
         if detach:
-            typer.echo(
-                json.dumps({"round": name})
-                if as_json
-                else f"{name} goes on; athanor round watch {name}"
-            )
+            typer.echo(json.dumps({"round": name}) if as_json else _detached(name))
             return
         ended = follow(client, name, as_json=as_json)
         if not as_json:
             typer.echo("\n".join(summary(ended)))
     raise typer.Exit(EXIT_CODES[ended.outcome])
+
+
+def _text(file: Path) -> str:
+    """Return the text of a round file.
+
+    Raises:
+        AthanorError: `InvalidInput`, the file is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AthanorError("InvalidInput", f"{file}: expected UTF-8, got {error}") from error
+
+
+def _trace_id(operation: Any) -> str:
+    from athanor.common.v1 import operations_pb2
+
+    metadata = operations_pb2.OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata.trace_id
+
+
+def _detached(name: str) -> str:
+    return (
+        f"{name} goes on: ./athanor round watch {name} shows it, ./athanor down ends the services"
+    )
 
 
 @rounds.command("watch")
@@ -120,7 +193,7 @@ def round_list(context: typer.Context, limit: int = 50, as_json: Json = False) -
     """List rounds, newest first."""
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         found = client.loop.ListRounds(loop_pb2.ListRoundsRequest(limit=limit))
     _show(
         found,
@@ -142,7 +215,7 @@ def round_show(context: typer.Context, name: Name = "", as_json: Json = False) -
     from athanor.client.rounds import step_line
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
     _show(
         seen,
@@ -158,7 +231,7 @@ def round_cancel(context: typer.Context, name: Name = "", as_json: Json = False)
 
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
         client.operations.CancelOperation(
             operations_pb2.CancelOperationRequest(name=seen.operation)
@@ -203,8 +276,8 @@ def recipe_check(
     """Say what is wrong with a round file before anything runs; exit code 1 if anything is."""
     from athanor.loop.v1 import loop_pb2
 
-    request = loop_pb2.CheckRecipeRequest(recipe_yaml=file.read_text(encoding="utf-8"))
-    with _connect(context, everything=True) as client:
+    request = loop_pb2.CheckRecipeRequest(recipe_yaml=_text(file))
+    with _asking(context, everything=True) as client:
         checked = client.loop.CheckRecipe(request, timeout=120)
     _show(
         checked,
@@ -221,7 +294,7 @@ def lineage(context: typer.Context, artifact: Artifact, as_json: Json = False) -
     """Walk from an artifact to everything that it was made from."""
     from athanor.common.v1 import artifacts_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         found = client.artifacts.GetLineage(artifacts_pb2.GetLineageRequest(artifact_id=artifact))
     _show(found, as_json, lambda: [line for node in found.nodes for line in _node_lines(node)])
 
@@ -241,7 +314,7 @@ def artifacts_list(
     """List artifacts, newest first."""
     from athanor.common.v1 import artifacts_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         found = client.artifacts.ListArtifacts(
             artifacts_pb2.ListArtifactsRequest(kind=kind, limit=limit)
         )
@@ -263,7 +336,7 @@ def artifacts_show(context: typer.Context, artifact: Artifact, as_json: Json = F
     """Show an artifact's manifest and what was measured while it was made."""
     from athanor.common.v1 import artifacts_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         found = client.artifacts.GetArtifact(artifacts_pb2.GetArtifactRequest(artifact_id=artifact))
     _show(
         found,
@@ -308,7 +381,7 @@ def models_list(context: typer.Context, as_json: Json = False) -> None:
     """List the models, which of them is live, and every change with who and why."""
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         found = client.loop.ListModels(loop_pb2.ListModelsRequest())
     _show(
         found,
@@ -342,7 +415,7 @@ def models_promote(
     """Move `live` to a model by hand."""
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context, everything=True) as client:
+    with _asking(context, everything=True) as client:
         model = client.loop.PromoteModel(
             loop_pb2.PromoteModelRequest(
                 weights_digest=weights_digest, who=getpass.getuser(), why=why, force=force
@@ -363,7 +436,7 @@ def models_rollback(
     """Move `live` back to a model that was promoted before."""
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context, everything=True) as client:
+    with _asking(context, everything=True) as client:
         model = client.loop.RollBackModel(
             loop_pb2.RollBackModelRequest(weights_digest=to, who=getpass.getuser(), why=why)
         )
@@ -383,7 +456,7 @@ def report(
     from athanor.client.connection import chunks
     from athanor.loop.v1 import loop_pb2
 
-    with _connect(context) as client:
+    with _asking(context) as client:
         page = chunks(client.loop.ReadReport(loop_pb2.ReadReportRequest(name=name), timeout=60))
     path = output or Path("report.html")
     path.write_bytes(page)
