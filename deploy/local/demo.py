@@ -4,9 +4,10 @@ The round's name follows from the rendered site and the seed, so a second run fi
 """
 
 import getpass
+import glob
 import hashlib
-import itertools
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from google.protobuf.json_format import MessageToDict
 
 from deploy.demo import render, site
 from deploy.local.cli import supervised
+from deploy.local.home import DEFAULT
 from deploy.local.programs import ROOT, SERVICES
 from libs.blobs.folder import FolderBlobs
 from libs.errors import NotFound
@@ -41,11 +43,11 @@ HONEST = (
 def run(home: Path, *, seed: int, fresh: bool, as_json: bool) -> int:
     """Run the round, or answer from the last one; return the exit code."""
     began = time.monotonic()
-    home = _own_home(home, seed) if fresh else home
     pages = home / "demo-site"
     if not as_json:
         typer.echo("rendering the standard library's documentation as a web site")
     request = _request(pages, render.render(pages), seed)
+    home = _own_home(home, seed, request) if fresh else home
     answered = _ended(home, request)
     names = ("loop",) if answered else tuple(SERVICES)
     if not as_json:
@@ -56,14 +58,32 @@ def run(home: Path, *, seed: int, fresh: bool, as_json: bool) -> int:
     ):
         ended = _watch(client, request, as_json=as_json)
         report = _report(client, home, ended)
-    _tell(ended, report, time.monotonic() - began, answered=answered, as_json=as_json)
+    if as_json:
+        shown: dict[str, Any] = MessageToDict(ended, preserving_proto_field_name=True)
+        shown |= {"report": str(report or ""), "answered_from_artifacts": answered}
+        typer.echo(json.dumps(shown))
+    else:
+        source = "from the artifacts of an earlier run" if answered else "start to end"
+        took = f"took         {time.monotonic() - began:.0f} s, {source}"
+        typer.echo("\n".join(["", *_lines(ended, report, home), took]))
     return 0 if ended.outcome in HONEST else 1
 
 
-def _own_home(home: Path, seed: int) -> Path:
-    """Return a home folder that nothing has used yet."""
-    names = (home.with_name(f"{home.name}-fresh-{seed}-{n}") for n in itertools.count(1))
-    return next(path for path in names if not path.exists())
+def _own_home(home: Path, seed: int, request: loop_pb2.StartRoundRequest) -> Path:
+    """Return the newest home folder of this seed where the round goes on, else a new one."""
+    prefix = f"{home.name}-fresh-{seed}-"
+    ends = [path.name.removeprefix(prefix) for path in home.parent.glob(f"{glob.escape(prefix)}*")]
+    numbers = sorted((int(end) for end in ends if end.isdecimal()), reverse=True)
+    used = [home.with_name(f"{prefix}{n}") for n in numbers]
+    new = home.with_name(f"{prefix}{max(numbers, default=0) + 1}")
+    return next((path for path in used if _goes_on(path, request)), new)
+
+
+def _goes_on(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
+    """True if the round was begun here and has no outcome, or nothing was begun at all."""
+    if record := _record(home, request):
+        return record.state is not State.SUCCEEDED
+    return not any(FolderBlobs(home / "blobs").list("operations/loop/"))
 
 
 def _request(pages: Path, digest: str, seed: int) -> loop_pb2.StartRoundRequest:
@@ -93,12 +113,16 @@ def _ended(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
 
     One that failed, was cancelled or was resumed needs them all, or may.
     """
+    record = _record(home, request)
+    return record is not None and record.state is State.SUCCEEDED
+
+
+def _record(home: Path, request: loop_pb2.StartRoundRequest) -> Record | None:
     name = operation_name("loop", "StartRound", request.request_id)
     try:
-        record = Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data)
-        return record.state is State.SUCCEEDED
+        return Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data)
     except NotFound:
-        return False
+        return None
 
 
 def _watch(client: Client, request: loop_pb2.StartRoundRequest, *, as_json: bool) -> loop_pb2.Round:
@@ -121,19 +145,11 @@ def _report(client: Client, home: Path, ended: loop_pb2.Round) -> Path | None:
     return path
 
 
-def _tell(
-    ended: loop_pb2.Round, report: Path | None, took_s: float, *, answered: bool, as_json: bool
-) -> None:
-    """Say how it ended, in at most 15 lines."""
-    if as_json:
-        shown: dict[str, Any] = MessageToDict(ended, preserving_proto_field_name=True)
-        typer.echo(
-            json.dumps(shown | {"report": str(report or ""), "answered_from_artifacts": answered})
-        )
-        return
+def _lines(ended: loop_pb2.Round, report: Path | None, home: Path) -> list[str]:
+    """Say how it ended; the commands work as they are printed."""
     lines = [line for line in remote.summary(ended) if not line.startswith("report")]
     checkpoint = next((s.artifact_id for s in ended.steps if s.name == "train"), "")
+    where = "" if home == DEFAULT else f"ATHANOR_HOME={shlex.quote(str(home))} "
     lines += [f"report       {report}"] if report else []
-    lines += [f"lineage      ./athanor lineage {checkpoint[:12]}"] if checkpoint else []
-    source = "from the artifacts of an earlier run" if answered else "start to end"
-    typer.echo("\n".join(["", *lines, f"took         {took_s:.0f} s, {source}"]))
+    lines += [f"lineage      {where}./athanor lineage {checkpoint[:12]}"] if checkpoint else []
+    return lines
