@@ -17,6 +17,8 @@ from libs.errors import Corrupt, ErrorRecord, InvalidInput
 from libs.formats import canonical_json
 
 SCHEMA_VERSION = 1
+UNMADE = "0" * 64
+"""An artifact id that stands, in a rehearsal, for what an earlier step has yet to make."""
 
 
 class State(StrEnum):

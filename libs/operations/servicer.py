@@ -4,7 +4,7 @@ The record is translated here and nowhere else; a step's own servicer is one lin
 `return self._operations.start("Crawl", request, context)`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 from athanor.common.v1 import operations_pb2, operations_pb2_grpc
@@ -19,9 +19,9 @@ from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
 from libs.bus.port import Bus
 from libs.clock import Clock
-from libs.errors import KINDS, ErrorRecord, InvalidInput
-from libs.operations.record import Progress, Record, Result, State
-from libs.operations.step import Step, inputs_of
+from libs.errors import KINDS, ErrorRecord, InvalidInput, NotFound
+from libs.operations.record import UNMADE, Progress, Record, Result, State
+from libs.operations.step import Input, Step, inputs_of
 from libs.operations.store import Operations
 
 DRY_RUN = "athanor-dry-run"
@@ -53,7 +53,8 @@ class LongCalls:
         """Start an operation, or return the one that the same request started before.
 
         With the metadata `athanor-dry-run: 1` the request is only checked: a done operation
-        without a name comes back, the step's notes in its progress message, a line each.
+        without a name comes back, the step's notes in its progress message, a line each. Inputs
+        may be `UNMADE` then.
 
         Raises:
             InvalidInput, NotFound: the step's own check, or an input that is absent or of another
@@ -61,7 +62,7 @@ class LongCalls:
             Conflict: the request id was used for another request.
         """
         if _is_dry_run(context):
-            return _rehearsed(self.store.service, method, self._check(method, request))
+            return _rehearsed(self.store.service, method, self._rehearse(method, request))
         record = self.store.find(method, request)
         if record is None:
             self._check(method, request)
@@ -69,9 +70,24 @@ class LongCalls:
         return to_operation(record)
 
     def _check(self, method: str, request: Message) -> Sequence[str]:
-        for each in inputs_of(request):
-            self.artifacts.open(each.artifact_id, kind=each.kinds)
+        self._open(inputs_of(request))
         return self._step_by_method[method].check(request)
+
+    def _rehearse(self, method: str, request: Message) -> Sequence[str]:
+        inputs = list(inputs_of(request))
+        made = [each for each in inputs if each.artifact_id != UNMADE]
+        self._open(made)
+        try:
+            return self._step_by_method[method].check(request)
+        except NotFound:
+            if made == inputs:
+                raise
+            # It looked into what is not made yet, and has come as far as it can.
+            return ()
+
+    def _open(self, inputs: Iterable[Input]) -> None:
+        for each in inputs:
+            self.artifacts.open(each.artifact_id, kind=each.kinds)
 
 
 class OperationsServicer(longrunning_grpc.OperationsServicer):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a person should know of an exam before a round runs on it.
+"""What a person should know of an exam, and of what a round asks of it, before the round runs.
 
 Said when a recipe is checked, because an exam too small to show the hoped gain is best enlarged
 before anything is collected.
@@ -7,52 +7,46 @@ before anything is collected.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from services.evaluator.diagnose import Rule
 from services.evaluator.items import Half, Item
-from services.evaluator.power import (
-    DEFAULT_DISCORDANCE,
-    DEFAULT_GAIN,
-    DEFAULT_POWER,
-    Effect,
-    items_needed,
-    items_per_document,
-    smallest_gain,
-)
-from services.evaluator.weak import DEFAULT_MIN_ITEMS
+from services.evaluator.power import Effect, items_needed, items_per_document
 
 _TOPICS_SHOWN = 8
 
 
 def exam_notes(halves: Mapping[Half, Sequence[Item]]) -> list[str]:
-    """Return what the exam holds and what it can show, a sentence each."""
+    """Return what the exam holds, a sentence each; what suffices is for `rule_notes` to say."""
     diagnosis, decision = halves[Half.DIAGNOSIS], halves[Half.DECISION]
     return [
         f"{len(diagnosis) + len(decision)} items: {len(diagnosis)} diagnose, "
         f"{len(decision)} decide.",
-        _topics(diagnosis),
-        _reach(decision),
-        f"A gain of {DEFAULT_GAIN:g} needs {items_needed(Effect())} decision items on the target "
-        f"topics, at the same discordance and power.",
+        _topics(diagnosis, decision),
         *_sharing(decision),
         *_unspaced([*diagnosis, *decision]),
     ]
 
 
-def _topics(diagnosis: Sequence[Item]) -> str:
-    counts = Counter(item.topic for item in diagnosis if item.topic)
-    judged = [topic for topic, count in sorted(counts.items()) if count >= DEFAULT_MIN_ITEMS]
-    names = ", ".join(judged[:_TOPICS_SHOWN]) + (", ..." if len(judged) > _TOPICS_SHOWN else "")
-    return (
-        f"{len(judged)} of {len(counts)} topics have at least {DEFAULT_MIN_ITEMS} diagnosis "
-        f"items{': ' + names if judged else ', so none can be weak'}."
+def rule_notes(rule: Rule) -> list[str]:
+    """Return how many items a round needs in each half for what it hopes for."""
+    effect = Effect(gain=rule.hoped_gain, discordance=rule.discordance)
+    return [
+        f"A topic can be weak if it has at least {rule.min_items} diagnosis items.",
+        f"A gain of {rule.hoped_gain:g} at a discordance of {rule.discordance:g} with a power of "
+        f"{rule.power:g} needs {items_needed(effect, rule.power)} decision items on the topics "
+        "aimed at, more if items share documents.",
+    ]
+
+
+def _topics(diagnosis: Sequence[Item], decision: Sequence[Item]) -> str:
+    diagnose, decide = (
+        Counter(item.topic for item in half if item.topic) for half in (diagnosis, decision)
     )
-
-
-def _reach(decision: Sequence[Item]) -> str:
-    gain = smallest_gain(len(decision))
-    supposed = f"at a discordance of {DEFAULT_DISCORDANCE:g} with a power of {DEFAULT_POWER:g}"
-    if gain is None:
-        return f"The decision half is too small to show any gain {supposed}."
-    return f"The whole decision half shows a gain of {gain:.3f} {supposed}."
+    names = sorted({*diagnose, *decide}, key=lambda topic: (-diagnose[topic], topic))
+    if not names:
+        return "No item names a topic, so none can be weak."
+    shown = [f"{topic} {diagnose[topic]} + {decide[topic]}" for topic in names[:_TOPICS_SHOWN]]
+    more = ", ..." if len(names) > _TOPICS_SHOWN else ""
+    return f"Diagnosis + decision items of {len(names)} topics: {', '.join(shown)}{more}."
 
 
 def _sharing(decision: Sequence[Item]) -> list[str]:
@@ -60,8 +54,8 @@ def _sharing(decision: Sequence[Item]) -> list[str]:
     if shared <= 1:
         return []
     return [
-        f"These numbers take items for independent; {shared:.1f} decision items share a document, "
-        "so more are needed as far as they are answered alike."
+        f"{shared:.1f} decision items share a document; as far as they are answered alike, more "
+        "are needed than if each had its own."
     ]
 
 

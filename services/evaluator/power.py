@@ -73,18 +73,6 @@ def items_needed(effect: Effect, wanted: float = DEFAULT_POWER) -> int:
     return math.ceil(effect.variance * (_reach(wanted) / effect.gain) ** 2)
 
 
-def smallest_gain(
-    num_items: int, discordance: float = DEFAULT_DISCORDANCE, design_effect: float = 1.0
-) -> float | None:
-    """Return the least gain that the items show with power 0.8; None if it exceeds discordance.
-
-    Solves `power` for the gain: gain**2 * items / design = reach**2 * (discordance - gain**2).
-    """
-    reach = _reach(DEFAULT_POWER)
-    gain = reach * math.sqrt(discordance / (num_items / design_effect + reach**2))
-    return gain if gain <= discordance else None
-
-
 def design_effect(items_per_document: float, intraclass_correlation: float) -> float:
     """Return 1 + (m - 1) * rho.
 

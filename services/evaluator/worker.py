@@ -29,7 +29,7 @@ from services.evaluator.import_items import import_items
 from services.evaluator.intervals import DEFAULT_NUM_DRAWS, Bootstrap, Difference
 from services.evaluator.items import Half, halved, read_items
 from services.evaluator.metrics import ITEMS_PER_SECOND, ROUNDS_ENDED
-from services.evaluator.notes import exam_notes
+from services.evaluator.notes import exam_notes, rule_notes
 from services.evaluator.power import DEFAULT_DISCORDANCE, DEFAULT_GAIN, DEFAULT_POWER
 from services.evaluator.score import DEFAULT_BATCH_SIZE, batches, score
 from services.evaluator.sitting import open_sitting, sit, write_sitting
@@ -186,8 +186,7 @@ def _announce_responses(bus: Bus, artifact: Artifact, result: Result) -> None:
 
 
 def _check_diagnose(request: pb.DiagnoseRequest) -> Sequence[str]:
-    _rule(request)
-    return ()
+    return rule_notes(_rule(request))
 
 
 def _rule(request: pb.DiagnoseRequest) -> Rule:

@@ -12,9 +12,16 @@ from typing import Any, NamedTuple
 
 from libs.artifacts import Artifacts
 from libs.clock import Clock
-from libs.errors import Conflict, InvalidInput, NotFound, ServiceError
+from libs.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
 from libs.formats import read_json
-from libs.operations.record import Record, State, operation_name
+from libs.operations.record import UNMADE, Record, State, operation_name
 from services.loop.binding import Bound, BoundStep, check, fill
 from services.loop.outcome import Outcome
 from services.loop.ports import Catalogue, Library, Services
@@ -73,15 +80,18 @@ class Intake:
         return checked.bound
 
     def findings(self, text: str) -> Findings:
-        """Check a round file, and rehearse the steps that need no earlier step."""
+        """Check a round file, and rehearse its steps as far as they need no earlier one."""
         checked = check(text, self._library, self._catalogue)
         if checked.bound is None:
             return Findings(faults=checked.faults, notes=(), steps=())
         notes: list[str] = []
         faults: list[str] = []
+        silent: set[str] = set()
         for step in checked.bound.steps.values():
-            if not step.takes:
-                self._rehearse(step, notes, faults)
+            service = step.rpc.partition(".")[0]
+            # Asked once more, a service that is down costs as long again.
+            if service not in silent and not self._rehearse(step, notes, faults):
+                silent.add(service)
         return Findings(faults=faults, notes=notes, steps=list(checked.bound.steps))
 
     def begin(self, request_id: str, text: str, as_of: str, who: str) -> Command:
@@ -174,17 +184,21 @@ class Intake:
             return True
         return False
 
-    def _rehearse(self, step: BoundStep, notes: list[str], faults: list[str]) -> None:
+    def _rehearse(self, step: BoundStep, notes: list[str], faults: list[str]) -> bool:
+        """Add what its service says of a step, and return whether it can be asked more."""
         now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()
         facts = {"as_of": now, "round": "rounds/none", "who": "nobody"}
+        unmade = dict.fromkeys(step.takes, UNMADE)
         try:
-            said = self._services.rehearse(step.rpc, fill(step.fields, {}, facts))
+            said = self._services.rehearse(step.rpc, fill(step.fields, unmade, facts))
         except (InvalidInput, NotFound) as error:
             faults.append(f"step {step.name}: {error}")
         except ServiceError as error:
             notes.append(f"step {step.name} was not rehearsed: {error}")
+            return not isinstance(error, Unavailable | DeadlineExceeded)
         else:
             notes.extend(f"step {step.name}: {note}" for note in said)
+        return True
 
 
 def _resumed(round_id: str, num_drives: int) -> str:

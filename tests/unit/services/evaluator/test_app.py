@@ -32,6 +32,7 @@ from libs.formats import (
     write_json,
     write_table,
 )
+from libs.operations.record import UNMADE
 from services.evaluator.adapters import FakeLm
 from services.evaluator.app import build
 from services.evaluator.config import Config
@@ -271,6 +272,17 @@ def test_a_dry_run_of_an_import_says_what_the_exam_can_show(world, tmp_path):
     operation.metadata.Unpack(metadata)
     assert "100 items: 50 diagnose, 50 decide." in metadata.progress.message
     assert not world.stub.ListExams(pb.ListExamsRequest()).exams
+
+
+def test_a_dry_run_of_a_diagnosis_says_how_many_items_its_own_hopes_need(shared):
+    request = pb.DiagnoseRequest(
+        responses_id=UNMADE, exam_id=UNMADE, hoped_gain=0.12, assumed_discordance=0.15
+    )
+    operation = shared.stub.Diagnose(request, timeout=5, metadata=(("athanor-dry-run", "1"),))
+    metadata = operations_pb2.OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    needed = "A gain of 0.12 at a discordance of 0.15 with a power of 0.8 needs 74 decision items"
+    assert needed in metadata.progress.message
 
 
 def test_a_faulty_line_is_refused_before_anything_is_recorded(shared, tmp_path):

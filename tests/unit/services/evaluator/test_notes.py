@@ -2,32 +2,37 @@
 
 from dataclasses import replace
 
+from services.evaluator.diagnose import Rule
 from services.evaluator.items import halved
-from services.evaluator.notes import exam_notes
+from services.evaluator.notes import exam_notes, rule_notes
 
 
-def test_the_notes_name_halves_topics_and_what_can_be_shown(items_of):
-    notes = exam_notes(halved(items_of(["big"] * 800 + ["small"] * 20)))
-    assert notes == [
+def test_the_notes_say_what_the_halves_hold(items_of):
+    assert exam_notes(halved(items_of(["small"] * 20 + ["big"] * 800))) == [
         "820 items: 410 diagnose, 410 decide.",
-        "1 of 2 topics have at least 30 diagnosis items: big.",
-        # 2.80159 * sqrt(0.3 / (410 + 2.80159**2)) = 0.0751
-        "The whole decision half shows a gain of 0.075 at a discordance of 0.3 with a power of "
-        "0.8.",
-        "A gain of 0.08 needs 361 decision items on the target topics, at the same discordance "
-        "and power.",
+        "Diagnosis + decision items of 2 topics: big 400 + 400, small 10 + 10.",
     ]
 
 
-def test_an_exam_too_small_for_anything_says_so(items_of):
-    notes = exam_notes(halved(items_of(["a"] * 10)))
-    assert notes[1].endswith("items, so none can be weak.")
-    assert notes[2].startswith("The decision half is too small to show any gain")
+def test_an_exam_without_topics_says_that_none_can_be_weak(items_of):
+    assert exam_notes(halved(items_of([""] * 10)))[1] == (
+        "No item names a topic, so none can be weak."
+    )
+
+
+def test_the_items_needed_are_those_of_the_rounds_own_hopes():
+    rule = Rule(min_items=5, hoped_gain=0.12, discordance=0.15, power=0.9)
+    # (0.15 - 0.12**2) * ((1.95996 + 1.28155) / 0.12)**2 = 98.95
+    assert rule_notes(rule) == [
+        "A topic can be weak if it has at least 5 diagnosis items.",
+        "A gain of 0.12 at a discordance of 0.15 with a power of 0.9 needs 99 decision items on "
+        "the topics aimed at, more if items share documents.",
+    ]
 
 
 def test_items_that_share_documents_are_mentioned(items_of):
     notes = exam_notes(halved(items_of(["a"] * 400, per_document=400)))
-    assert "200.0 decision items share a document" in notes[-1]
+    assert notes[-1].startswith("200.0 decision items share a document")
 
 
 def test_options_without_leading_space_are_mentioned(items_of):

@@ -13,7 +13,6 @@ from services.evaluator.power import (
     items_needed,
     items_per_document,
     power,
-    smallest_gain,
 )
 
 
@@ -27,16 +26,6 @@ def test_the_items_needed_are_the_fewest_that_have_the_power():
     effect = Effect(gain=0.08, design_effect=1.4)
     needed = items_needed(effect, 0.9)
     assert power(needed - 1, effect) < 0.9 <= power(needed, effect)
-
-
-def test_the_smallest_gain_is_shown_by_just_so_many_items():
-    gain = smallest_gain(400, design_effect=1.5)
-    assert power(400, Effect(gain=gain, design_effect=1.5)) == pytest.approx(0.8)
-
-
-def test_few_items_show_no_gain_at_all():
-    assert smallest_gain(10, discordance=0.3) is None
-    assert smallest_gain(0) is None
 
 
 def test_no_items_have_the_power_of_chance():

@@ -21,7 +21,7 @@ from libs.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from services.loop.adapters import FakeServices, GrpcServices
 from services.loop.app import build
 from services.loop.config import Config
-from tests.unit.services.loop.conftest import SMALL, DictLibrary, put_json
+from tests.unit.services.loop.conftest import COMPARISON, SMALL, DictLibrary, put_json
 
 SHOWN = {"estimate": 0.1, "low": 0.02, "high": 0.2, "num_items": 300, "num_discordant": 50}
 UNCLEAR = SHOWN | {"low": -0.1}
@@ -255,14 +255,24 @@ def test_a_recipe_with_faults_is_refused_with_all_of_them(world):
     assert not world.loop.ListRounds(loop_pb2.ListRoundsRequest()).rounds
 
 
-def test_checking_a_recipe_lists_steps_and_rehearses_those_that_need_none(world):
-    world.fake.notes["evaluator.ImportExam"] = ["70 items: enough."]
-    found = world.loop.CheckRecipe(
-        loop_pb2.CheckRecipeRequest(recipe_yaml="recipe: small"), timeout=9
-    )
+def checked(world, comparison):
+    text = SMALL.replace(COMPARISON, comparison)
+    return world.loop.CheckRecipe(loop_pb2.CheckRecipeRequest(recipe_yaml=text), timeout=9)
+
+
+def test_checking_a_recipe_lists_steps_and_rehearses_also_those_that_need_others(world):
+    world.fake.notes["evaluator.ImportExam"] = ["70 items."]
+    world.fake.notes["evaluator.Examine"] = ["slow."]
+    found = checked(world, world.compared())
     assert list(found.steps) == ["base", "exam", "old", "decide", "serve"]
-    assert list(found.notes) == ["step exam: 70 items: enough."]
+    assert list(found.notes) == ["step exam: 70 items.", "step old: slow."]
     assert not found.faults
+
+
+def test_an_artifact_that_no_step_makes_must_be_there_when_a_recipe_is_checked(world):
+    assert list(checked(world, COMPARISON).faults) == [
+        f"step decide: there is no artifact {COMPARISON}"
+    ]
 
 
 def test_what_a_rehearsal_refuses_is_a_fault_and_what_is_down_a_note(world):
@@ -270,12 +280,11 @@ def test_what_a_rehearsal_refuses_is_a_fault_and_what_is_down_a_note(world):
     world.fake.unreachable = lambda call: {
         "rehearse ImportCheckpoint": refused,
         "rehearse ImportExam": Unavailable("evaluator is down"),
+        "rehearse Examine": Unavailable("asked again"),
     }.get(call)
-    found = world.loop.CheckRecipe(
-        loop_pb2.CheckRecipeRequest(recipe_yaml="recipe: small"), timeout=9
-    )
+    found = checked(world, world.compared())
     assert list(found.faults) == ["step base: no folder p"]
-    assert "evaluator is down" in found.notes[0]
+    assert list(found.notes) == ["step exam was not rehearsed: evaluator is down"]
 
 
 def test_a_failed_round_says_why_and_can_be_resumed(world):

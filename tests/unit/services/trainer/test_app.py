@@ -22,6 +22,7 @@ from libs.errors import Conflict, InvalidInput, NotFound
 from libs.formats import LOSSES, read_json, read_rows
 from libs.lm import weights
 from libs.lm.digest import folder_digest
+from libs.operations.record import UNMADE
 from services.trainer import topics
 from services.trainer.adapters import ArrayBatches
 from services.trainer.app import build
@@ -186,6 +187,15 @@ def test_a_plan_that_is_not_certified_is_refused_at_once(trainer):
 def test_requests_that_can_never_succeed_are_refused_at_once(trainer, field, value):
     with pytest.raises(InvalidInput, match=r"config_json|batch_size"):
         trainer.pretrain(**{field: value})
+
+
+def test_a_rehearsal_without_a_plan_judges_the_schedule_all_the_same(trainer):
+    made = dict.fromkeys(("checkpoint_id", "plan_id", "exam_set_id"), UNMADE)
+    dry = {"timeout": DEADLINE_S, "metadata": (("athanor-dry-run", "1"),)}
+    assert trainer.stub.Train(trainer_pb2.TrainRequest(**made, schedule=SCHEDULE), **dry).done
+    flat = trainer_pb2.Schedule(batch_size=0, sequence_length=16, learning_rate=1)
+    with pytest.raises(InvalidInput, match="batch_size"):
+        trainer.stub.Train(trainer_pb2.TrainRequest(**made, schedule=flat), **dry)
 
 
 def test_a_tokenizer_is_trained_and_taken_out_of_a_checkpoint(trainer):
