@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from libs.blocks import Block
 from services.corpus.collect import Asked
+from services.corpus.dedup import MIN_JACCARD
+from services.corpus.fusion import fuse
 from services.corpus.index import Kept
 from services.corpus.queries import Kind, Query
 from services.corpus.records import Reading, Row
@@ -86,7 +88,7 @@ def _examples(asked: Asked, kept: Kept, passages: Mapping[str, Row]) -> Block:
         refusal.id: f"refused: {refusal.reason.value}, {refusal.detail}"
         for refusal in kept.refusals
     }
-    fate |= {row["passage_id"]: "kept" for row in kept.rows}
+    fate |= _why_kept(asked, kept)
     rows = []
     for number in _spread(asked.queries):
         query = asked.queries[number]
@@ -96,6 +98,22 @@ def _examples(asked: Asked, kept: Kept, passages: Mapping[str, Row]) -> Block:
             rows.append((heading[:_MAX_CHARACTERS], text, fate[hit.id]))
     text = "Queries with what they found. A seed is the stem of a missed exam item, never its key."
     return Block(kind="examples", title="How passages were found", text=text, rows=rows)
+
+
+def _why_kept(asked: Asked, kept: Kept) -> dict[str, str]:
+    """Say of each passage kept where it stood among all that was found, and what it passed."""
+    fused = fuse([[hit.id for hit in hits] for hits in asked.hits])
+    rank_by_id = {each.id: rank for rank, each in enumerate(fused, 1)}
+    num_queries = Counter(hit.id for hits in asked.hits for hit in hits)
+    passed = (
+        "it overlaps no exam item, breaks no rule of quality, and no better one is like it "
+        f"(Jaccard {MIN_JACCARD:g})"
+    )
+    return {
+        id_: f"kept: rank {rank_by_id[id_]:,} of {len(fused):,} found, "
+        f"queries that found it: {num_queries[id_]:,}; {passed}"
+        for id_ in (row["passage_id"] for row in kept.rows)
+    }
 
 
 def _spread(queries: Sequence[Query]) -> list[int]:

@@ -81,7 +81,7 @@ def steps(bus: Bus, *, fetchers: Fetchers, shelf: Shelf) -> tuple[Step, ...]:
             method="Collect",
             request=corpus_pb2.CollectRequest,
             kind="passages",
-            version=2,
+            version=3,
             run=partial(collect, shelf),
             check=check_collect,
             announce=partial(_announce_passages, bus),
