@@ -5,12 +5,13 @@ The base model learned three topics and never saw the fourth, `tides`.
 
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from athanor.client.connection import open_channel
+from athanor.client.connection import chunks, open_channel
 from athanor.common.v1 import artifacts_pb2
 from athanor.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from athanor.loop.v1 import loop_pb2
@@ -84,6 +85,28 @@ def test_documents_that_teach_the_missing_topic_promote_by_their_targeting(promo
 def test_live_is_the_promoted_model(promoted, rounds):
     live = rounds.client.loop.ResolveLive(loop_pb2.ResolveLiveRequest())
     assert live.checkpoint_id == artifact(promoted, "train")
+
+
+def test_the_page_shows_what_decided_and_how_it_came_about(promoted, rounds):
+    request = loop_pb2.ReadReportRequest(name=promoted.name)
+    page = chunks(rounds.client.loop.ReadReport(request, timeout=60)).decode()
+    titles = re.findall(r"<h3>(.+?)</h3>", page)
+    shown = {
+        "Paired differences",  # gain, guard, control and targeting
+        "Paired difference by topic",
+        "Accuracy decision",  # before and after, by topic
+        "Training loss",
+        "Clusters",
+        "What is drawn",  # their weights
+        "How passages were found",  # queries, and why each passage was kept or refused
+    }
+    assert shown <= set(titles), titles
+    figures = re.findall(r'<script type="application/json" class="plot"[^>]*>(.+?)</script>', page)
+    by_topic = [json.loads(text) for text in figures if "tides" in text]
+    assert len(by_topic) >= 3
+    assert re.search(r"<h2>Lineage</h2>\s*<div class=\"wide\"><svg", page)
+    times = page[page.index("<h2>Time</h2>") : page.index("<h2>Steps</h2>")]
+    assert "<td>train</td>" in times
 
 
 def test_lineage_leads_from_the_candidate_to_queries_items_and_the_base(promoted, rounds):
