@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from athanor.client import cli as remote
 from athanor.client.errors import AthanorError
+from athanor.client.terminal import Json
 
 from deploy.local.home import home_folder
 from deploy.local.programs import ROOT, SERVICES, services, site
@@ -165,7 +166,7 @@ def up(
         str, typer.Option(help="Services to start, split at commas; default: all.")
     ] = "",
     site_folder: Annotated[Path | None, typer.Option("--site", hidden=True)] = None,
-    as_json: remote.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Start the services and keep them running until `down`."""
     home = home_folder()
@@ -198,14 +199,14 @@ def _ready_file(home: Path) -> Path:
 
 
 @app.command()
-def down(as_json: remote.Json = False) -> None:
+def down(as_json: Json = False) -> None:
     """Stop the services; what was under way goes on at the next start."""
     launcher.end(home_folder())
     typer.echo(json.dumps({"stopped": True}) if as_json else "stopped")
 
 
 @app.command()
-def status(as_json: remote.Json = False) -> None:
+def status(as_json: Json = False) -> None:
     """Show which services run, where, and how often each was started again."""
     found = launcher.reports(home_folder())
     rows = [
@@ -231,7 +232,7 @@ def logs(
     service: Annotated[str, typer.Argument(help="Service; default: all.")] = "",
     trace: Annotated[str, typer.Option(help="Only lines of this trace id.")] = "",
     lines: Annotated[int, typer.Option("-n", help="At most so many, the newest.")] = 50,
-    as_json: remote.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Show the services' log lines in the order of time."""
     folder = home_folder() / "logs"
@@ -256,7 +257,7 @@ def _entries(file: Path) -> Iterator[dict[str, str]]:
 
 
 @app.command()
-def doctor(as_json: remote.Json = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Say what this machine lacks and how to get it; exit code 1 if something needed is missing."""
     from deploy.local.doctor import run
 
@@ -272,7 +273,7 @@ def demo(
             "--fresh", help="In a home folder of its own; one that was interrupted goes on."
         ),
     ] = False,
-    as_json: remote.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Watch one whole round on real input, about five minutes; 0 unless it fails."""
     from deploy.local.demo import run

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from athanor.client import cli
+from athanor.client import cli, terminal
 from athanor.client.errors import AthanorError
 from athanor.common.v1 import operations_pb2
 from athanor.loop.v1 import loop_pb2
@@ -96,15 +96,15 @@ class Terminal(io.StringIO):
 
 def test_a_call_that_takes_long_shows_on_a_terminal_that_it_goes_on(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(cli, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    with cli._patience():
+    with terminal.patience():
         assert terminal.shown.wait(10)
 
 
 def test_a_quick_call_and_one_without_a_terminal_show_nothing(monkeypatch):
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", stream)
-        with cli._patience():
+        with terminal.patience():
             pass
         assert "waiting" not in stream.getvalue()
