@@ -97,9 +97,9 @@ class Terminal(io.StringIO):
 def test_a_call_that_takes_long_shows_on_a_terminal_that_it_goes_on(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
-    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
     with terminal.patience():
-        assert terminal.shown.wait(10)
+        assert screen.shown.wait(10)
 
 
 def test_a_quick_call_and_one_without_a_terminal_show_nothing(monkeypatch):
