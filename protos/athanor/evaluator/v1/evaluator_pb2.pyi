@@ -99,8 +99,8 @@ class ImportExamRequest(_message.Message):
     request_id: _builtins.str
     """The caller's id; the same id twice is the same operation."""
     path: _builtins.str
-    """File on the machine of the service: JSON lines with `stem`, `options`, `key` (index), and
-    optionally `id`, `topic`, `document`.
+    """File on the machine of the service: JSON lines with `stem`, `options`, `key` (an index from 0, a
+    letter from A, or a list of one of those), and optionally `id`, `topic`, `document`.
     """
     as_of: _builtins.str
     """What the file was read as of; part of the artifact's identity."""

@@ -94,14 +94,16 @@ class EvaluatorServiceServicer:
 
     def ImportExam(self, request, context):
         """Imports an exam from JSON lines and registers it.
-        The operation fails with `INVALID_ARGUMENT`, naming the line, for an item without exactly one key.
+        Returns `NOT_FOUND` if there is no such file, `INVALID_ARGUMENT`, naming the line, for a line
+        that is no item with exactly one key. A dry run says what the halves hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FreezeExams(self, request, context):
-        """Freezes the set of registered exams as of now; the same `as_of` gives the same set for ever.
+        """Freezes the set of registered exams as of now; the same `as_of` and `exam_id` give the same set
+        for ever. Returns `NOT_FOUND` if the exam is absent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +119,8 @@ class EvaluatorServiceServicer:
 
     def Diagnose(self, request, context):
         """Finds the weak topics, and whether the decision half could show that they improved.
-        The operation ends the round with `nothing_weak` or `underpowered`.
+        The operation ends the round with `nothing_weak` or `underpowered`. A dry run says how many items
+        the hoped gain needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,17 +42,21 @@ class EvaluatorServiceStub:
     """
     ImportExam: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.ImportExamRequest, _operations_pb2.Operation]
     """Imports an exam from JSON lines and registers it.
-    The operation fails with `INVALID_ARGUMENT`, naming the line, for an item without exactly one key.
+    Returns `NOT_FOUND` if there is no such file, `INVALID_ARGUMENT`, naming the line, for a line
+    that is no item with exactly one key. A dry run says what the halves hold.
     """
     FreezeExams: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.FreezeExamsRequest, _operations_pb2.Operation]
-    """Freezes the set of registered exams as of now; the same `as_of` gives the same set for ever."""
+    """Freezes the set of registered exams as of now; the same `as_of` and `exam_id` give the same set
+    for ever. Returns `NOT_FOUND` if the exam is absent.
+    """
     Examine: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.ExamineRequest, _operations_pb2.Operation]
     """Examines a checkpoint on one half of an exam.
     Returns `NOT_FOUND` if an artifact is absent.
     """
     Diagnose: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.DiagnoseRequest, _operations_pb2.Operation]
     """Finds the weak topics, and whether the decision half could show that they improved.
-    The operation ends the round with `nothing_weak` or `underpowered`.
+    The operation ends the round with `nothing_weak` or `underpowered`. A dry run says how many items
+    the hoped gain needs.
     """
     Compare: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.CompareRequest, _operations_pb2.Operation]
     """Compares checkpoints item by item on the decision half."""
@@ -76,17 +80,21 @@ class EvaluatorServiceAsyncStub(EvaluatorServiceStub):
     """
     ImportExam: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.ImportExamRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Imports an exam from JSON lines and registers it.
-    The operation fails with `INVALID_ARGUMENT`, naming the line, for an item without exactly one key.
+    Returns `NOT_FOUND` if there is no such file, `INVALID_ARGUMENT`, naming the line, for a line
+    that is no item with exactly one key. A dry run says what the halves hold.
     """
     FreezeExams: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.FreezeExamsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Freezes the set of registered exams as of now; the same `as_of` gives the same set for ever."""
+    """Freezes the set of registered exams as of now; the same `as_of` and `exam_id` give the same set
+    for ever. Returns `NOT_FOUND` if the exam is absent.
+    """
     Examine: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.ExamineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Examines a checkpoint on one half of an exam.
     Returns `NOT_FOUND` if an artifact is absent.
     """
     Diagnose: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.DiagnoseRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Finds the weak topics, and whether the decision half could show that they improved.
-    The operation ends the round with `nothing_weak` or `underpowered`.
+    The operation ends the round with `nothing_weak` or `underpowered`. A dry run says how many items
+    the hoped gain needs.
     """
     Compare: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.CompareRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Compares checkpoints item by item on the decision half."""
@@ -119,7 +127,8 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Imports an exam from JSON lines and registers it.
-        The operation fails with `INVALID_ARGUMENT`, naming the line, for an item without exactly one key.
+        Returns `NOT_FOUND` if there is no such file, `INVALID_ARGUMENT`, naming the line, for a line
+        that is no item with exactly one key. A dry run says what the halves hold.
         """
 
     @_abc_1.abstractmethod
@@ -128,7 +137,9 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluator_pb2.FreezeExamsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Freezes the set of registered exams as of now; the same `as_of` gives the same set for ever."""
+        """Freezes the set of registered exams as of now; the same `as_of` and `exam_id` give the same set
+        for ever. Returns `NOT_FOUND` if the exam is absent.
+        """
 
     @_abc_1.abstractmethod
     def Examine(
@@ -147,7 +158,8 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Finds the weak topics, and whether the decision half could show that they improved.
-        The operation ends the round with `nothing_weak` or `underpowered`.
+        The operation ends the round with `nothing_weak` or `underpowered`. A dry run says how many items
+        the hoped gain needs.
         """
 
     @_abc_1.abstractmethod

@@ -18,7 +18,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RoundEnded(_message.Message):
-    """On `loop.rounds-ended.v1`, keyed by round: a round has an outcome."""
+    """On `loop.rounds-ended.v1`, keyed by round: a round has an outcome of its own. Of one that failed or
+    was cancelled nothing is published.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

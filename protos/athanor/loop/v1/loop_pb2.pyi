@@ -38,7 +38,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_STARVED: _Outcome.ValueType  # 5
     """Not enough documents for the budget under the clip."""
     OUTCOME_UNDERPOWERED: _Outcome.ValueType  # 6
-    """The exam could not show the hoped gain; nothing was trained."""
+    """The exam could not show the hoped gain; neither candidate nor control was trained."""
     OUTCOME_AWAITING_APPROVAL: _Outcome.ValueType  # 7
     """A person must approve."""
     OUTCOME_CANCELLED: _Outcome.ValueType  # 8
@@ -62,7 +62,7 @@ OUTCOME_NOTHING_WEAK: Outcome.ValueType  # 4
 OUTCOME_STARVED: Outcome.ValueType  # 5
 """Not enough documents for the budget under the clip."""
 OUTCOME_UNDERPOWERED: Outcome.ValueType  # 6
-"""The exam could not show the hoped gain; nothing was trained."""
+"""The exam could not show the hoped gain; neither candidate nor control was trained."""
 OUTCOME_AWAITING_APPROVAL: Outcome.ValueType  # 7
 """A person must approve."""
 OUTCOME_CANCELLED: Outcome.ValueType  # 8
@@ -281,7 +281,7 @@ class Round(_message.Message):
     reason: _builtins.str
     """One sentence."""
     artifact_id: _builtins.str
-    """Artifact, kind `round`; empty until it ended."""
+    """Artifact, kind `round`; empty until it ended, and if it failed or was cancelled."""
     report: _builtins.str
     """Path or link of the report, for a person; empty until it ended."""
     attribution: _builtins.str
@@ -292,7 +292,7 @@ class Round(_message.Message):
     """What the round sees the world as of."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """In recipe order."""
+        """In an order in which they can run."""
 
     def __init__(
         self,

@@ -113,7 +113,8 @@ class LoopServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckRecipe(self, request, context):
-        """Checks a recipe without running it: names, types, cycles, power of the exam.
+        """Checks a recipe without running it: names, types, cycles; then each step is rehearsed by its
+        service, as far as it needs nothing that an earlier one makes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class LoopServiceStub:
     artifact and its outcome. Returns `INVALID_ARGUMENT` if the recipe is wrong, with every fault.
     """
     CheckRecipe: _grpc.UnaryUnaryMultiCallable[_loop_pb2.CheckRecipeRequest, _loop_pb2.CheckRecipeResponse]
-    """Checks a recipe without running it: names, types, cycles, power of the exam."""
+    """Checks a recipe without running it: names, types, cycles; then each step is rehearsed by its
+    service, as far as it needs nothing that an earlier one makes.
+    """
     ListRounds: _grpc.UnaryUnaryMultiCallable[_loop_pb2.ListRoundsRequest, _loop_pb2.ListRoundsResponse]
     """Lists rounds, newest first."""
     GetRound: _grpc.UnaryUnaryMultiCallable[_loop_pb2.GetRoundRequest, _loop_pb2.Round]
@@ -81,7 +83,9 @@ class LoopServiceAsyncStub(LoopServiceStub):
     artifact and its outcome. Returns `INVALID_ARGUMENT` if the recipe is wrong, with every fault.
     """
     CheckRecipe: _aio.UnaryUnaryMultiCallable[_loop_pb2.CheckRecipeRequest, _loop_pb2.CheckRecipeResponse]  # type: ignore[assignment]
-    """Checks a recipe without running it: names, types, cycles, power of the exam."""
+    """Checks a recipe without running it: names, types, cycles; then each step is rehearsed by its
+    service, as far as it needs nothing that an earlier one makes.
+    """
     ListRounds: _aio.UnaryUnaryMultiCallable[_loop_pb2.ListRoundsRequest, _loop_pb2.ListRoundsResponse]  # type: ignore[assignment]
     """Lists rounds, newest first."""
     GetRound: _aio.UnaryUnaryMultiCallable[_loop_pb2.GetRoundRequest, _loop_pb2.Round]  # type: ignore[assignment]
@@ -130,7 +134,9 @@ class LoopServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _loop_pb2.CheckRecipeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_loop_pb2.CheckRecipeResponse, _abc.Awaitable[_loop_pb2.CheckRecipeResponse]]:
-        """Checks a recipe without running it: names, types, cycles, power of the exam."""
+        """Checks a recipe without running it: names, types, cycles; then each step is rehearsed by its
+        service, as far as it needs nothing that an earlier one makes.
+        """
 
     @_abc_1.abstractmethod
     def ListRounds(

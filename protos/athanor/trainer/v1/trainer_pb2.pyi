@@ -84,7 +84,9 @@ class ImportCheckpointRequest(_message.Message):
     request_id: _builtins.str
     """The caller's id; the same id twice is the same operation."""
     path: _builtins.str
-    """Folder on the machine of the service: `config.json`, `*.safetensors`, tokenizer files."""
+    """Absolute path of a folder on the machine of the service, with `config.json`, `*.safetensors` and
+    `tokenizer.json`.
+    """
     as_of: _builtins.str
     """What the folder was read as of; part of the artifact's identity."""
     def __init__(

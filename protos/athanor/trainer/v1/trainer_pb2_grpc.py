@@ -85,8 +85,8 @@ class TrainerServiceServicer:
 
     def ImportCheckpoint(self, request, context):
         """Takes a folder in the Hugging Face layout in as a checkpoint.
-        Returns `NOT_FOUND` if the folder is absent; the operation fails with `DATA_LOSS` when its
-        weights are truncated.
+        Returns `NOT_FOUND` if the folder is absent, `INVALID_ARGUMENT` if the path is relative or a file
+        is missing; the operation fails with `DATA_LOSS` when its weights are truncated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,8 @@ class TrainerServiceStub:
     """
     ImportCheckpoint: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ImportCheckpointRequest, _operations_pb2.Operation]
     """Takes a folder in the Hugging Face layout in as a checkpoint.
-    Returns `NOT_FOUND` if the folder is absent; the operation fails with `DATA_LOSS` when its
-    weights are truncated.
+    Returns `NOT_FOUND` if the folder is absent, `INVALID_ARGUMENT` if the path is relative or a file
+    is missing; the operation fails with `DATA_LOSS` when its weights are truncated.
     """
     Pretrain: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.PretrainRequest, _operations_pb2.Operation]
     """Trains a causal model from new weights on a plan.
@@ -70,8 +70,8 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """
     ImportCheckpoint: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ImportCheckpointRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Takes a folder in the Hugging Face layout in as a checkpoint.
-    Returns `NOT_FOUND` if the folder is absent; the operation fails with `DATA_LOSS` when its
-    weights are truncated.
+    Returns `NOT_FOUND` if the folder is absent, `INVALID_ARGUMENT` if the path is relative or a file
+    is missing; the operation fails with `DATA_LOSS` when its weights are truncated.
     """
     Pretrain: _aio.UnaryUnaryMultiCallable[_trainer_pb2.PretrainRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Trains a causal model from new weights on a plan.
@@ -111,8 +111,8 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Takes a folder in the Hugging Face layout in as a checkpoint.
-        Returns `NOT_FOUND` if the folder is absent; the operation fails with `DATA_LOSS` when its
-        weights are truncated.
+        Returns `NOT_FOUND` if the folder is absent, `INVALID_ARGUMENT` if the path is relative or a file
+        is missing; the operation fails with `DATA_LOSS` when its weights are truncated.
         """
 
     @_abc_1.abstractmethod
