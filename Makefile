@@ -42,4 +42,4 @@ bench: setup  ## performance beside a peer; results in tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench
 
 clean:  ## remove what was built and the state of rounds
-	rm -rf .venv .venv-bench .athanor .mypy_cache .ruff_cache .pytest_cache .drills
+	rm -rf .venv .venv-bench .athanor .athanor-fresh-* .mypy_cache .ruff_cache .pytest_cache .drills
