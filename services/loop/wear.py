@@ -1,7 +1,8 @@
 """Count the decisions taken on the decision half of an exam, and refuse one too many.
 
 Here because a half that is decided on again and again is learned by selection: each decision
-spends some of it. `registry/decisions/<exam id>.json` holds one key for each distinct decision.
+spends some of it. `registry/decisions/<half>.json`, named by the half's digest, holds one
+key for each distinct decision.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The loop's long calls: drive a round, decide, serve."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -20,7 +20,7 @@ from services.loop import metrics, wear
 from services.loop.binding import Bound
 from services.loop.drive import Driver, World
 from services.loop.intake import Intake
-from services.loop.outcome import Contrasts, Outcome, decide, rule_of
+from services.loop.outcome import Contrasts, Outcome, Rule, decide, rule_of
 from services.loop.registry import Entry
 from services.loop.report import Time, render
 from services.loop.rounds import RoundRecord, resumed_id
@@ -68,6 +68,7 @@ class Steps:
                 kind="decision",
                 version=2,
                 run=self.decide,
+                check=check_decide,
                 announce=self.announce_decision,
             ),
             Step(
@@ -143,9 +144,7 @@ class Steps:
             Conflict: the decision half has served as many decisions as it may, or the comparison is
                 on another exam.
         """
-        rule = rule_of(
-            request.require, request.guard_margin, request.min_discordant_pairs, request.manual
-        )
+        rule = _rule(request)
         comparison = work.artifacts.open(request.comparison_id, kind="comparison")
         found = Contrasts.of(read_json(comparison.path("comparison.json")))
         candidate = candidate_of(comparison, work.artifacts, exam_id=request.exam_id)
@@ -318,3 +317,15 @@ def _decision_blocks(reason: str, found: Contrasts) -> list[Block]:
             zero_line=True,
         )
     ]
+
+
+def check_decide(request: loop_pb2.DecideRequest) -> Sequence[str]:
+    """Refuse a rule that no comparison could be decided by."""
+    _rule(request)
+    return []
+
+
+def _rule(request: loop_pb2.DecideRequest) -> Rule:
+    return rule_of(
+        request.require, request.guard_margin, request.min_discordant_pairs, request.manual
+    )

@@ -42,8 +42,6 @@ HEAVY = frozenset(
     }
 )
 """Calls that may take long, besides those that return an operation or a stream."""
-LIGHT = frozenset({"athanor.loop.v1.LoopService.ResumeRound"})
-"""Returns an operation without the option: it wakes one that was started with a deadline."""
 DECIDED = (loop_pb2.OUTCOME_PROMOTED, loop_pb2.OUTCOME_REJECTED, loop_pb2.OUTCOME_UNDECIDED)
 PATIENCE_S = 20.0
 
@@ -114,8 +112,7 @@ def served(channel: grpc.Channel) -> list[MethodDescriptor]:
 def is_heavy(method: MethodDescriptor) -> bool:
     """Tell from what it returns, not from the option that is to be tested."""
     returns_operation = method.output_type.full_name == "google.longrunning.Operation"
-    looks_heavy = returns_operation or method.server_streaming or method.full_name in HEAVY
-    return looks_heavy and method.full_name not in LIGHT
+    return returns_operation or method.server_streaming or method.full_name in HEAVY
 
 
 def needs_deadline(method: MethodDescriptor) -> bool:

@@ -177,7 +177,7 @@ def round_resume(context: typer.Context, name: Name = "", as_json: Json = False)
 
     with connect_from(context, everything=True) as client:
         seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
-        client.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name))
+        client.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=60)
         ended = follow(client, seen.name, as_json=as_json)
     if not as_json:
         typer.echo("\n".join(summary(ended)))

@@ -275,6 +275,12 @@ def test_an_artifact_that_no_step_makes_must_be_there_when_a_recipe_is_checked(w
     ]
 
 
+def test_a_rule_that_no_comparison_could_be_decided_by_is_a_fault(world):
+    text = world.recipe(world.compared(), guard_margin=7)
+    found = world.loop.CheckRecipe(loop_pb2.CheckRecipeRequest(recipe_yaml=text), timeout=9)
+    assert any("guard_margin must lie in (0, 1]" in fault for fault in found.faults), found
+
+
 def test_what_a_rehearsal_refuses_is_a_fault_and_what_is_down_a_note(world):
     refused = NotFound("no folder p")
     world.fake.unreachable = lambda call: {
@@ -294,20 +300,22 @@ def test_a_failed_round_says_why_and_can_be_resumed(world):
     assert "Step base: model.safetensors is truncated" in done.error.message
     seen = world.get(operation)
     assert seen.outcome == loop_pb2.OUTCOME_FAILED
-    resumed = world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name))
+    resumed = world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=9)
     world.wait(resumed)
     again = world.get(operation)
     assert (again.outcome, again.operation) == (loop_pb2.OUTCOME_PROMOTED, resumed.name)
     assert [each.rpartition(".")[2] for each in world.fake.started] == ["1", "2"]
     with pytest.raises(Conflict, match="has ended"):
-        world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name))
+        world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=9)
 
 
 def test_a_cancelled_round_cancels_its_steps_and_can_be_resumed(world):
     world.fake.num_looks = 10**9
     operation = world.start(world.recipe(world.compared()))
     with pytest.raises(Conflict, match="goes on"):
-        world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=world.get(operation).name))
+        world.loop.ResumeRound(
+            loop_pb2.ResumeRoundRequest(name=world.get(operation).name), timeout=9
+        )
     while world.get(operation).steps[0].state != "running":
         pass
     world.operations.CancelOperation(longrunning.CancelOperationRequest(name=operation.name))
@@ -316,7 +324,7 @@ def test_a_cancelled_round_cancels_its_steps_and_can_be_resumed(world):
     assert seen.outcome == loop_pb2.OUTCOME_CANCELLED
     assert len(world.fake.cancelled) == 1
     world.fake.num_looks = 0
-    world.wait(world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name)))
+    world.wait(world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=9))
     assert world.get(operation).outcome == loop_pb2.OUTCOME_PROMOTED
 
 
