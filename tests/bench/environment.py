@@ -73,12 +73,13 @@ def num_threads() -> int:
 
 
 def commit() -> str:
-    """Return the commit that is measured, with `-dirty` when the tree has changes."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or "unknown"
+    """Return the commit that is measured, with `-dirty` when more than the results has changed."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*/RESULTS.*")
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints, nothing where there is no repository."""
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
