@@ -135,10 +135,22 @@ def test_a_check_says_what_the_exam_can_show_before_anything_runs(rounds, mine):
 
 
 def test_a_check_names_every_fault_at_once(rounds, mine):
-    given = round_file(mine, checkpoint=str(mine / "nowhere"), fodler="typo", clip=-1)
+    faults = list(check(rounds, round_file(mine, fodler="typo", clip=-1)).faults)
+    assert len(faults) == 3, faults
+    assert "fodler" in faults[0]
+    assert "nearest is `folder`" in faults[0]
+    assert [fault.partition(":")[0] for fault in faults[1:]] == [
+        "step plan.clip",
+        "step control_plan.clip",
+    ]
+
+
+def test_a_check_names_every_fault_that_only_a_service_can_find(rounds, mine):
+    given = round_file(mine, checkpoint=str(mine / "nowhere"), guard_margin=7)
     faults = list(check(rounds, given).faults)
-    assert any("fodler" in fault for fault in faults), faults
-    assert any("clip" in fault or "nowhere" in fault for fault in faults), faults
+    assert len(faults) == 2, faults
+    assert any("nowhere" in fault for fault in faults), faults
+    assert any("guard_margin must lie in (0, 1]" in fault for fault in faults), faults
 
 
 def test_a_check_finds_a_folder_that_is_not_there(rounds, mine):
