@@ -9,6 +9,14 @@ from pathlib import Path
 
 from libs.errors import InvalidInput
 
+_MAX_DOUBLINGS = 30
+"""Of a pause: 2 to the number of a night's failures is no float."""
+
+
+def pause_s(failures: int, *, first_s: float, longest_s: float) -> float:
+    """Return how long to wait after so many failures in a row, from 1: doubled each, capped."""
+    return min(longest_s, first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+
 
 class Clock:
     """Reads both clocks of the machine; the wall clock shifted by a file, where one is given."""

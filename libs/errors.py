@@ -86,6 +86,11 @@ def kind_of(error: ServiceError) -> type[ServiceError]:
     return next(kind for kind in type(error).__mro__ if kind in KINDS)
 
 
+def scarce(error: OSError) -> Busy | None:
+    """Return the `Busy` that an error of the operating system means; None if it means another."""
+    return Busy(f"this machine has no room: {error}") if error.errno in SCARCE else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ErrorRecord:
     """An error at rest, in an operation's record or a dead letter's headers."""

@@ -1,9 +1,9 @@
 """The one segmenter: what a word is, for decontamination, near-duplicates, filters and search.
 
 Words are Unicode UAX 29 word boundaries after NFKC and case folding, unseen format characters left
-out, kept when they hold a letter
-or a digit; each Han, Kana or Thai character is a word of its own, since by white space a Chinese
-passage would be one word and an overlap check of 13 words blind to it.
+out, kept when they hold a letter or a digit; each Han, Kana or Thai character is a word of its own,
+since by white space a Chinese passage would be one word and an overlap check of 13 words blind to
+it.
 `VERSION` stands in every certificate; it rises when any text could be segmented differently.
 Search has its own, looser view of the same words, `terms`, under `TERMS_VERSION`.
 """

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from libs import telemetry
 from libs.bus.port import Bus, Consumer, Message
+from libs.clock import pause_s
 from libs.errors import (
     Busy,
     Conflict,
@@ -65,16 +66,10 @@ def delay_s(error: ServiceError, failures: int) -> float:
 
     A `Busy` dependency said itself when to come again, so its delay does not grow.
     """
-    first = error.retry_after_s or 0.5
-    return (
-        first
-        if isinstance(error, Busy)
-        else min(
-            # Capped, since 2 to the number of a night's failures is no float.
-            _LONGEST_WAIT_S,
-            first * 2.0 ** min(failures - 1, 10),
-        )
-    )
+    first_s = error.retry_after_s or 0.5
+    if isinstance(error, Busy):
+        return first_s
+    return pause_s(failures, first_s=first_s, longest_s=_LONGEST_WAIT_S)
 
 
 def dead_letter(bus: Bus, message: Message, error: ServiceError) -> None:

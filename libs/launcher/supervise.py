@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.clock import pause_s
 from libs.errors import DeadlineExceeded, Unavailable
 from libs.launcher.adopt import adopted
 from libs.launcher.home import Ports, Report, keep_ports, owned, write_reports
@@ -25,7 +26,7 @@ READY_S = 90.0
 """Time for a process to answer its health check; a cold import of torch takes 20 s."""
 _STEADY_S = 10.0
 """A process that lived so long is started again at once; shorter lives double the pause."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _MAX_FALSE_STARTS = 3
 _LAST_LINES = 12
 _LOG_BYTES = 4 * 2**20
@@ -186,8 +187,8 @@ class Launcher:
         code = running.process.wait()
         lived_s = time.monotonic() - running.started_at
         running.short_lives = running.short_lives + 1 if lived_s < _STEADY_S else 0
-        pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(running.short_lives, 10), _LONGEST_PAUSE_S)
-        running.due_at = time.monotonic() + (pause_s if running.short_lives else 0.0)
+        rest_s = pause_s(running.short_lives, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+        running.due_at = time.monotonic() + (rest_s if running.short_lives else 0.0)
         if not expected:
             _log.warning("%s ended with %d after %.1f s; it is started again", name, code, lived_s)
 

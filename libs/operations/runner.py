@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from libs import telemetry
 from libs.artifacts import Artifacts
-from libs.errors import KINDS, RETRYABLE, SCARCE, Busy, ErrorRecord, InvalidInput, ServiceError
+from libs.clock import pause_s
+from libs.errors import KINDS, RETRYABLE, ErrorRecord, InvalidInput, ServiceError, scarce
 from libs.operations.attempt import Attempt, Folders
 from libs.operations.lease import Lease
 from libs.operations.record import Record, Result, State
@@ -29,8 +30,6 @@ MAX_DEATHS = 20
 INTERNAL = "Internal"
 """Kind of the error that a bug leaves in a record; none of the eight."""
 _LONGEST_WAIT_S = 30.0
-_MAX_DOUBLINGS = 10
-"""Of a pause: 2 to the number of a night's failures is no float."""
 _CHECK_S = 0.2
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -114,9 +113,8 @@ class Runner:
         except KINDS as error:
             return _Ending(state=State.FAILED, error=ErrorRecord.of(error))
         except OSError as error:
-            if error.errno not in SCARCE:
-                return self._count_fault(lease, error)
-            return self._back_off(lease, Busy(f"this machine has no room: {error}"))
+            busy = scarce(error)
+            return self._back_off(lease, busy) if busy else self._count_fault(lease, error)
         except Exception as bug:  # noqa: BLE001 - a step's bug must not take its neighbours down
             return self._count_fault(lease, bug)
 
@@ -157,8 +155,7 @@ class Runner:
 
 
 def _delay_s(error: ServiceError, failures: int) -> float:
-    first = error.retry_after_s or 0.5
-    return min(_LONGEST_WAIT_S, first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+    return pause_s(failures, first_s=error.retry_after_s or 0.5, longest_s=_LONGEST_WAIT_S)
 
 
 def _count(record: Record) -> None:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from libs.errors import SCARCE, Busy, ServiceError, Unavailable
+from libs.errors import ServiceError, Unavailable, scarce
 
 _PRELOAD = ["services.trainer.checkpoint", "transformers.models.llama.modeling_llama"]
 _TICK_S = 0.25
@@ -144,7 +144,6 @@ def _main(connection: Connection, target: Callable[[Any, Mailbox], None], job: A
     except ServiceError as error:
         mailbox.send(_Failed(error, ""))
     except OSError as error:
-        scarce = Busy(f"this machine has no room: {error}") if error.errno in SCARCE else None
-        mailbox.send(_Failed(scarce, traceback.format_exc()))
+        mailbox.send(_Failed(scarce(error), traceback.format_exc()))
     except Exception:  # noqa: BLE001 - the process edge: the parent raises and logs it
         mailbox.send(_Failed(None, traceback.format_exc()))
