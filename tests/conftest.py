@@ -1,8 +1,16 @@
-"""What tests of several folders need: tiny models, made on the fly."""
+"""What tests of several folders need: the real servers, and tiny models made on the fly."""
 
 import pytest
 
+from tests import stack as real
+
 _TEXT = "the quick brown fox jumps over the lazy dog while seven wizards box a judge " * 4
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """Return where the real servers answer, `ATHANOR_KAFKA` and so on; skip without them."""
+    return real.settings()
 
 
 @pytest.fixture(scope="session")
