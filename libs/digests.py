@@ -7,6 +7,7 @@ verifies a store calls `file_sha256`.
 
 import hashlib
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,15 +24,20 @@ def file_sha256(path: Path) -> str:
 
 def remembered_sha256(path: Path) -> str:
     """Return the file's sha256; not read again while inode, size and both its times stay."""
+    return remembered(path, file_sha256)
+
+
+def remembered(path: Path, digest_of: Callable[[Path], str]) -> str:
+    """Return `digest_of` the file, remembered as by `remembered_sha256`."""
     path = path.resolve()
     seen = path.stat()
     if time.time_ns() - max(seen.st_ctime_ns, seen.st_mtime_ns) < _SETTLED_NS:
-        return file_sha256(path)
+        return digest_of(path)
     identity = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-    return _sha256(path, identity)
+    return _digest(path, identity, digest_of)
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, identity: tuple[int, ...]) -> str:
+def _digest(path: Path, identity: tuple[int, ...], digest_of: Callable[[Path], str]) -> str:
     del identity  # only tells one state of the file from another
-    return file_sha256(path)
+    return digest_of(path)

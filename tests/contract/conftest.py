@@ -3,10 +3,14 @@
 import pytest
 
 from libs.blobs.folder import FolderBlobs
+from tests.buckets import fresh_blobs
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "minio"])
 def blobs(request, tmp_path):
     """An empty object store, once for each adapter."""
-    adapters = {"folder": lambda: FolderBlobs(tmp_path / "blobs")}
-    return adapters[request.param]()
+    if request.param == "folder":
+        yield FolderBlobs(tmp_path / "blobs")
+        return
+    with fresh_blobs(request.getfixturevalue("stack"), tmp_path) as blobs:
+        yield blobs

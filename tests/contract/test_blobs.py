@@ -1,5 +1,6 @@
 """What every object store must do, whatever stands behind it. Nothing here knows a path."""
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,8 @@ import pytest
 from libs.errors import Conflict, InvalidInput, NotFound
 
 NAME = "artifacts/ab12/model.safetensors"
+LARGE_BYTES = 16 << 20
+"""A store may send what is longer in parts."""
 MALFORMED = [
     "",
     "bucket",
@@ -79,6 +82,41 @@ def test_a_file_and_the_same_bytes_have_one_etag(blobs, tmp_path):
     etag = blobs.create(NAME, tmp_path / "source").etag
     blobs.delete(NAME)
     assert blobs.create(NAME, b"weights").etag == etag
+
+
+@pytest.mark.parametrize("size_bytes", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1])
+def test_a_large_file_is_stored_and_fetched_whole(blobs, tmp_path, size_bytes):
+    content = random.Random(0).randbytes(size_bytes)
+    (tmp_path / "source").write_bytes(content)
+    created = blobs.create(NAME, tmp_path / "source")
+    assert blobs.stat(NAME) == created == (NAME, size_bytes, created.etag)
+    assert blobs.local(NAME).read_bytes() == content
+    assert blobs.read(NAME) == (content, created.etag)
+    assert blobs.read_range(NAME, LARGE_BYTES - 9, 99) == content[LARGE_BYTES - 9 :]
+
+
+def test_a_large_file_and_the_same_bytes_have_one_etag(blobs, tmp_path):
+    (tmp_path / "source").write_bytes(bytes(LARGE_BYTES + 1))
+    etag = blobs.create(NAME, tmp_path / "source").etag
+    assert blobs.create("artifacts/other", bytes(LARGE_BYTES + 1)).etag == etag
+    assert blobs.replace_if(NAME, bytes(LARGE_BYTES + 1), etag=etag).etag == etag
+
+
+@pytest.mark.parametrize("content_of", [lambda i: b"%d" % i, lambda i: b"x"])
+def test_of_racing_creators_of_large_blobs_one_leaves_its_bytes(blobs, content_of):
+    outcomes = together(4, lambda i: blobs.create(NAME, content_of(i) * (LARGE_BYTES + 1)))
+    winners = [i for i, outcome in enumerate(outcomes) if not isinstance(outcome, Conflict)]
+    read = blobs.read(NAME)
+    assert len(winners) == 1
+    assert read == (content_of(winners[0]) * (LARGE_BYTES + 1), outcomes[winners[0]].etag)
+
+
+def test_a_stale_etag_changes_no_large_blob(blobs):
+    old = blobs.create(NAME, bytes(LARGE_BYTES + 1))
+    blobs.replace_if(NAME, b"new", etag=old.etag)
+    with pytest.raises(Conflict, match=NAME):
+        blobs.replace_if(NAME, bytes(LARGE_BYTES + 2), etag=old.etag)
+    assert blobs.read(NAME).data == b"new"
 
 
 @pytest.mark.parametrize("content", [b"first", b"second"])
