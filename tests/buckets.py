@@ -1,15 +1,23 @@
-"""Object stores on the real server: each in a namespace of its own, which goes with it."""
+"""Object stores for tests: on either adapter, the real one in a namespace that goes with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pytest
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
+from libs.blobs.folder import FolderBlobs
 from libs.blobs.minio import MinioBlobs
+from libs.blobs.port import Blobs
+
+ADAPTERS = ("folder", "minio")
+Opener = Callable[[], Blobs]
 
 
 def client(stack: Mapping[str, str]) -> Minio:
@@ -24,7 +32,7 @@ def client(stack: Mapping[str, str]) -> Minio:
     )
 
 
-def open_blobs(stack: Mapping[str, str], cache: Path, namespace: str, **options) -> MinioBlobs:
+def open_blobs(stack: Mapping[str, str], cache: Path, namespace: str, **options: Any) -> MinioBlobs:
     """Return the adapter with the credentials of the stack."""
     return MinioBlobs(
         stack["ATHANOR_MINIO"],
@@ -47,10 +55,17 @@ def fresh_namespace(stack: Mapping[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_blobs(stack: Mapping[str, str], folder: Path, **options) -> Iterator[MinioBlobs]:
-    """Give an empty object store."""
+def opener(adapter: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Opener]:
+    """Give a function that opens one empty store, here or in another process.
+
+    Skips the test of `minio` where no stack runs.
+    """
+    if adapter == "folder":
+        yield partial(FolderBlobs, folder / "blobs")
+        return
+    stack = dict(request.getfixturevalue("stack"))
     with fresh_namespace(stack) as namespace:
-        yield open_blobs(stack, folder / "cache", namespace, **options)
+        yield partial(open_blobs, stack, folder / "cache", namespace)
 
 
 def remove(minio: Minio, namespace: str) -> None:

@@ -9,12 +9,17 @@ import pytest
 _CACHE = Path.home() / ".cache" / "athanor" / "stack"
 
 
+def folder() -> Path:
+    """Return where `make stack` keeps what it built."""
+    return Path(os.environ.get("ATHANOR_STACK") or _CACHE)
+
+
 def settings() -> Mapping[str, str]:
     """Return the settings of the running stack, `ATHANOR_<SERVER>` by name.
 
     Skips the test where no stack runs; fails it where `ATHANOR_REQUIRE_STACK` is set, as in CI.
     """
-    file = Path(os.environ.get("ATHANOR_STACK") or _CACHE) / "run" / "stack.env"
+    file = folder() / "run" / "stack.env"
     if not file.exists():
         refuse = pytest.fail if os.environ.get("ATHANOR_REQUIRE_STACK") else pytest.skip
         refuse(f"no stack runs ({file} is absent): make stack")

@@ -2,15 +2,11 @@
 
 import pytest
 
-from libs.blobs.folder import FolderBlobs
-from tests.buckets import fresh_blobs
+from tests import buckets
 
 
-@pytest.fixture(params=["folder", "minio"])
+@pytest.fixture(params=buckets.ADAPTERS)
 def blobs(request, tmp_path):
     """An empty object store, once for each adapter."""
-    if request.param == "folder":
-        yield FolderBlobs(tmp_path / "blobs")
-        return
-    with fresh_blobs(request.getfixturevalue("stack"), tmp_path) as blobs:
-        yield blobs
+    with buckets.opener(request.param, request, tmp_path) as open_blobs:
+        yield open_blobs()

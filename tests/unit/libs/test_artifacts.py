@@ -9,8 +9,11 @@ import pytest
 from libs.artifacts import Artifacts, File, Finding, Manifest, Request
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, InvalidInput, NotFound
+from tests import buckets
 
 FILES = {"plan.json": b"{}", "draws.npy": bytes(range(200)), "result.json": b"{}"}
+IN_A_FOLDER = pytest.mark.parametrize("blobs", ["folder"], indirect=True)
+"""For tests that damage what is stored: where bytes lie, only the folder tells."""
 CALLS = ("create", "replace_if", "read", "read_range", "stat", "list", "delete", "local")
 
 
@@ -36,9 +39,10 @@ class Mortal:
         return counted
 
 
-@pytest.fixture
-def blobs(tmp_path):
-    return FolderBlobs(tmp_path / "blobs")
+@pytest.fixture(params=buckets.ADAPTERS)
+def blobs(request, tmp_path):
+    with buckets.opener(request.param, request, tmp_path) as open_blobs:
+        yield open_blobs()
 
 
 @pytest.fixture
@@ -272,6 +276,7 @@ def test_a_file_the_artifact_has_not_is_not_found(artifacts, folder):
             artifact.path(absent)
 
 
+@IN_A_FOLDER
 def test_a_damaged_file_is_corrupt_by_name_and_by_folder(blobs, artifacts, folder):
     artifact = artifacts.open(artifacts.create(request(), folder(), run={}))
     flip(blobs, f"artifacts/{artifact.id}/draws.npy")
@@ -291,6 +296,7 @@ def test_a_file_that_is_sound_but_not_the_manifests_is_corrupt(blobs, artifacts,
         artifact.path("draws.npy")
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("size_bytes", [0, 100])
 def test_a_truncated_manifest_is_corrupt(blobs, artifacts, folder, size_bytes):
     made = artifacts.create(request(), folder(), run={})
@@ -345,6 +351,7 @@ def test_the_list_is_newest_first_and_limited(artifacts, folder):
     assert list(artifacts.list("checkpoint")) == []
 
 
+@IN_A_FOLDER
 def test_a_damaged_artifact_hides_no_other(blobs, artifacts, folder):
     broken, sound = (artifacts.create(request("plan", n=n), folder(), run={}) for n in range(2))
     damage(blobs, f"artifacts/{broken}/manifest.json")
@@ -367,6 +374,7 @@ def test_verifying_sound_artifacts_finds_every_file_good(artifacts, family):
     ]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("member", [0, 1, 2], ids=["itself", "an input", "an input's input"])
 def test_verifying_names_the_artifact_and_file_of_a_flipped_byte(blobs, artifacts, family, member):
     artifacts.open(family[member]).folder()  # what was found good before is not trusted
@@ -376,6 +384,7 @@ def test_verifying_names_the_artifact_and_file_of_a_flipped_byte(blobs, artifact
     assert "expected sha256" in problems[0].problem
 
 
+@IN_A_FOLDER
 def test_verifying_reports_a_missing_and_a_truncated_file(blobs, artifacts, family):
     _, plan, tokens = family
     blobs.delete(f"artifacts/{plan}/data")
@@ -398,6 +407,7 @@ def test_verifying_reports_a_missing_manifest_and_goes_on(blobs, artifacts, fami
         artifacts.lineage(checkpoint)
 
 
+@IN_A_FOLDER
 def test_verifying_reports_a_damaged_manifest(blobs, artifacts, family):
     flip(blobs, f"artifacts/{family[0]}/manifest.json")
     ((artifact_id, file, problem),) = artifacts.verify(family[0])

@@ -1,4 +1,4 @@
-"""Operations without threads: a clock that a test turns by hand, stores in a temporary folder."""
+"""Operations without threads: a clock that a test turns by hand, stores on either adapter."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import pytest
 from athanor.corpus.v1.corpus_pb2 import CrawlRequest
 
 from libs.artifacts import Artifact, Artifacts
-from libs.blobs.folder import FolderBlobs
+from libs.blobs.port import Blobs
 from libs.bus.port import Topic
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
@@ -18,6 +18,7 @@ from libs.operations.lease import Lease, take
 from libs.operations.record import Result
 from libs.operations.step import Made, Step, Work
 from libs.operations.store import Operations
+from tests import buckets
 
 
 class ManualClock(Clock):
@@ -40,7 +41,7 @@ class Stage:
     """One service's stores, and the way to take operations by hand."""
 
     operations: Operations
-    blobs: FolderBlobs
+    blobs: Blobs
     bus: SqliteBus
     clock: ManualClock
     home: Path
@@ -70,9 +71,15 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture(params=buckets.ADAPTERS)
+def open_blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[buckets.Opener]:
+    with buckets.opener(request.param, request, tmp_path) as open_blobs:
+        yield open_blobs
+
+
 @pytest.fixture
-def stage(tmp_path: Path, clock: ManualClock) -> Iterator[Stage]:
-    blobs = FolderBlobs(tmp_path / "blobs")
+def stage(tmp_path: Path, clock: ManualClock, open_blobs: buckets.Opener) -> Iterator[Stage]:
+    blobs = open_blobs()
     bus = SqliteBus(tmp_path / "bus.sqlite", clock=clock)
     bus.declare([Topic(name="corpus.commands.v1", key="operation")])
     operations = Operations("corpus", blobs=blobs, bus=bus, clock=clock)

@@ -13,7 +13,7 @@ import pytest
 from athanor.corpus.v1.corpus_pb2 import CrawlRequest
 
 from libs.artifacts import Artifacts
-from libs.blobs.folder import FolderBlobs
+from libs.blobs.port import Blobs
 from libs.bus.port import Topic
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
@@ -21,17 +21,18 @@ from libs.operations.record import State
 from libs.operations.step import Made, Step, Work
 from libs.operations.store import Operations
 from libs.operations.worker import Worker
+from tests.buckets import Opener
 
 PATIENCE_S = 60.0
 
 
-def _operations(home: Path) -> Operations:
+def _operations(home: Path, blobs: Blobs) -> Operations:
     bus = SqliteBus(home / "bus.sqlite", session_s=1.0)
     bus.declare([Topic(name="corpus.commands.v1", key="operation")])
-    return Operations("corpus", blobs=FolderBlobs(home / "blobs"), bus=bus, clock=Clock())
+    return Operations("corpus", blobs=blobs, bus=bus, clock=Clock())
 
 
-def _work(home: Path, lease_s: float) -> None:
+def _work(home: Path, open_blobs: Opener, lease_s: float) -> None:
     """Be a worker process until the file `stop` exists; each run leaves a line in `runs`."""
 
     def run(request: CrawlRequest, work: Work) -> Made:
@@ -44,10 +45,9 @@ def _work(home: Path, lease_s: float) -> None:
         return Made()
 
     step = Step(method="Crawl", request=CrawlRequest, kind="k", version=1, run=run)
-    operations = _operations(home)
-    worker = Worker(
-        operations, Artifacts(FolderBlobs(home / "blobs")), [step], home=home, lease_s=lease_s
-    )
+    blobs = open_blobs()
+    operations = _operations(home, blobs)
+    worker = Worker(operations, Artifacts(blobs), [step], home=home, lease_s=lease_s)
     worker.start()
     while not (home / "stop").exists():
         time.sleep(0.05)
@@ -55,12 +55,12 @@ def _work(home: Path, lease_s: float) -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[float], BaseProcess]]:
+def start(tmp_path: Path, open_blobs: Opener) -> Iterator[Callable[[float], BaseProcess]]:
     context = multiprocessing.get_context("spawn")
     processes = []
 
     def start_one(lease_s: float) -> BaseProcess:
-        process = context.Process(target=_work, args=(tmp_path, lease_s), daemon=True)
+        process = context.Process(target=_work, args=(tmp_path, open_blobs, lease_s), daemon=True)
         process.start()
         processes.append(process)
         return process
@@ -77,9 +77,9 @@ def _runs(home: Path) -> list[list[str]]:
 
 
 def test_of_200_operations_none_is_lost_and_none_is_done_twice(
-    tmp_path: Path, start: Callable[[float], BaseProcess]
+    tmp_path: Path, open_blobs: Opener, start: Callable[[float], BaseProcess]
 ) -> None:
-    operations = _operations(tmp_path)
+    operations = _operations(tmp_path, open_blobs())
     for _ in range(2):
         start(10.0)
     names = [
@@ -96,9 +96,9 @@ def test_of_200_operations_none_is_lost_and_none_is_done_twice(
 
 
 def test_what_a_killed_process_was_doing_is_done_once_more_by_the_other(
-    tmp_path: Path, start: Callable[[float], BaseProcess]
+    tmp_path: Path, open_blobs: Opener, start: Callable[[float], BaseProcess]
 ) -> None:
-    operations = _operations(tmp_path)
+    operations = _operations(tmp_path, open_blobs())
     killed = start(1.5)
     names = [
         operations.submit("Crawl", CrawlRequest(seeds=[f"long-{number}"])).name

@@ -154,17 +154,17 @@ def test_a_method_without_a_step_fails(stage, run) -> None:
 @pytest.mark.parametrize(
     ("step", "state", "error"),
     [
-        (writes(), "succeeded", ""),
-        (raises(*[Unavailable("lm down")] * 8), "failed", "Unavailable"),
-        (raises(*[ZeroDivisionError()] * 3), "failed", "Internal"),
-        (raises(Cancelled("asked for")), "cancelled", ""),
+        (lambda: writes(), "succeeded", ""),
+        (lambda: raises(*[Unavailable("lm down")] * 8), "failed", "Unavailable"),
+        (lambda: raises(*[ZeroDivisionError()] * 3), "failed", "Internal"),
+        (lambda: raises(Cancelled("asked for")), "cancelled", ""),
     ],
 )
 def test_an_end_is_counted_once_by_method_state_and_kind_of_error(
     stage, run, step, state, error
 ) -> None:
     before = ends_counted()
-    run(stage.step(step))
+    run(stage.step(step()))
     new = {labels: count - before.get(labels, 0) for labels, count in ends_counted().items()}
     assert {labels: count for labels, count in new.items() if count} == {
         ("corpus", "Crawl", state, error): 1

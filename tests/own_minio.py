@@ -1,0 +1,194 @@
+"""A MinIO of a test's own, to be killed, stopped and made read-only, and a wire to cut to it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests import stack
+
+_PATIENCE_S = 60.0
+_READ_BYTES = 1 << 16
+
+
+class OwnMinio:
+    """One server process over one folder; its port stays the same through restarts.
+
+    As root it is started without the right to pass over permissions, so that `read_only` binds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What `stack` says of the shared server, of this one."""
+        return {
+            "ATHANOR_MINIO": f"http://127.0.0.1:{self.port}",
+            "ATHANOR_MINIO_ACCESS_KEY": "athanor",
+            "ATHANOR_MINIO_SECRET_KEY": "athanor-secret",
+        }
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.folder.mkdir(exist_ok=True)
+        command = [str(_program()), "server", str(self.folder)]
+        command += ["--address", f"127.0.0.1:{self.port}", "--console-address", "127.0.0.1:0"]
+        with (self.folder.parent / "minio.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_unprivileged(), *command],
+                env={
+                    "HOME": str(self.folder.parent),
+                    "MINIO_ROOT_USER": self.settings["ATHANOR_MINIO_ACCESS_KEY"],
+                    "MINIO_ROOT_PASSWORD": self.settings["ATHANOR_MINIO_SECRET_KEY"],
+                    "MINIO_CI_CD": "1",  # accepts the disk of the operating system
+                },
+                stdout=log,
+                stderr=log,
+            )
+        self._await_ready()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=_PATIENCE_S)
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it hang: it accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def read_only(self, on: bool) -> None:
+        """Take from its disk, or give back, the permission to write."""
+        for folder, _, _ in os.walk(self.folder):  # parents first: nothing new appears below
+            Path(folder).chmod(0o555 if on else 0o755)
+
+    def _await_ready(self) -> None:
+        give_up = time.monotonic() + _PATIENCE_S
+        while True:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder.parent / "minio.log").read_text()
+            with contextlib.suppress(OSError):
+                url = f"{self.settings['ATHANOR_MINIO']}/minio/health/ready"
+                if urllib.request.urlopen(url, timeout=5).status == 200:
+                    return
+            assert time.monotonic() < give_up, f"MinIO was not ready within {_PATIENCE_S} s"
+            time.sleep(0.05)
+
+
+class Wire:
+    """A TCP relay to a server that can lose answers, or let something happen in mid-transfer."""
+
+    def __init__(self, port: int) -> None:
+        self.sent_bytes = self.received_bytes = 0
+        self._target = ("127.0.0.1", port)
+        self.num_lost = 0
+        self._lose = b""
+        self._loser: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._action: Callable[[], None] | None = None
+        self._action_at = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_answer_to(self, request: bytes) -> None:
+        """Let the answer to the next request that holds these bytes come as far as here only."""
+        self._lose = request
+
+    def once_moved(self, size_bytes: int, action: Callable[[], None]) -> None:
+        """Call `action` when so many more bytes went either way, the transfer waiting for it."""
+        with self._lock:
+            self._action = action
+            self._action_at = self.sent_bytes + self.received_bytes + size_bytes
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                try:
+                    far = socket.create_connection(self._target, timeout=_PATIENCE_S)
+                except OSError:
+                    near.close()
+                    continue
+                for relay in (self._to_server, self._to_client):
+                    threading.Thread(target=self._end_after, args=(relay, near, far)).start()
+
+    def _end_after(
+        self, relay: Callable[..., None], near: socket.socket, far: socket.socket
+    ) -> None:
+        with contextlib.suppress(OSError):
+            relay(near, far)
+        for end in (near, far):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _to_server(self, near: socket.socket, far: socket.socket) -> None:
+        while data := near.recv(_READ_BYTES):
+            self._count(sent=len(data))
+            if self._lose and self._lose in data:
+                self._lose, self._loser = b"", near
+            far.sendall(data)
+
+    def _to_client(self, near: socket.socket, far: socket.socket) -> None:
+        while data := far.recv(_READ_BYTES):
+            self._count(received=len(data))
+            if near is self._loser:
+                self.num_lost += 1
+                return
+            near.sendall(data)
+
+    def _count(self, *, sent: int = 0, received: int = 0) -> None:
+        with self._lock:
+            self.sent_bytes += sent
+            self.received_bytes += received
+            if self._action and self.sent_bytes + self.received_bytes >= self._action_at:
+                action, self._action = self._action, None
+                action()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _program() -> Path:
+    program = stack.folder() / "minio" / "minio"
+    if not program.exists():
+        refuse = pytest.fail if os.environ.get("ATHANOR_REQUIRE_STACK") else pytest.skip
+        refuse(f"MinIO is not built ({program} is absent): make stack")
+    return program
+
+
+def _unprivileged() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
