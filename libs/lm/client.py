@@ -12,10 +12,7 @@ from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 
 from libs import rpc
 from libs.errors import Corrupt
-from libs.lm.port import BATCH_SIZE, OptionScore, Question
-
-PIECE = 2 * BATCH_SIZE
-"""Questions in a call: a multiple of the batch size, or cutting would change batches."""
+from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
 
 
 class GrpcLm:

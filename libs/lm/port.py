@@ -11,6 +11,9 @@ BATCH_SIZE = 32
 """Questions in a batch. A caller that asks in pieces whose lengths are multiples of it gets the
 bits that one call gives; other lengths may change the last ones."""
 
+PIECE = 2 * BATCH_SIZE
+"""Questions in a call: a multiple of the batch size, or cutting would change batches."""
+
 
 class Question(NamedTuple):
     """A stem and the texts that may follow it; options carry their own leading space."""

@@ -1,24 +1,27 @@
-"""What every host of language models must do: in-process behind gRPC here, Triton later.
+"""What every host of language models must do: in-process behind gRPC, and Triton.
 
 An adapter fixture gives a `World`: a port, the digests of two checkpoints that it can load, and one
 that is registered for weights that are other ones.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
 
 from libs.artifacts import Artifacts, Request
 from libs.blobs.folder import FolderBlobs
+from libs.blobs.minio import MinioBlobs
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
 from libs.errors import Corrupt, InvalidInput, NotFound
 from libs.lm import app, scoring, weights
-from libs.lm.client import PIECE, GrpcLm
+from libs.lm.client import GrpcLm
 from libs.lm.config import Config
 from libs.lm.digest import folder_digest
 from libs.lm.folder import load_model, load_tokenizer
-from libs.lm.port import BATCH_SIZE, Lm, Question
+from libs.lm.port import BATCH_SIZE, PIECE, Lm, Question
+from libs.lm.triton.client import TritonLm
 
 WORDS = [
     "the",
@@ -65,20 +68,43 @@ def register(artifacts, blobs, folder, digest):
     weights.register(blobs, digest, artifacts.create(request, folder, run={}))
 
 
-@pytest.fixture(scope="module", params=["lm host"])
+@pytest.fixture(scope="module", params=["lm host", "triton"])
 def world(request, tmp_path_factory, make_checkpoint):
     home = tmp_path_factory.mktemp("home")
-    blobs, bus, clock = FolderBlobs(home / "blobs"), SqliteBus(home / "bus.sqlite"), Clock()
+    blobs = FolderBlobs(home / "blobs")
     made = [make_checkpoint(home / f"model{seed}", seed=seed) for seed in (1, 2)]
     folders = {folder_digest(folder): folder for folder in made}
     for digest, folder in (*folders.items(), ("c" * 64, made[0])):
         register(Artifacts(blobs), blobs, folder, digest)
-    service = app.build(Config(home=home, num_threads=1), blobs=blobs, bus=bus, clock=clock)
+    if request.param == "triton":
+        opened = triton(request.getfixturevalue("stack"), home, blobs)
+    else:
+        opened = lm_host(home, blobs)
+    with opened as lm:
+        yield World(lm, folders, "c" * 64)
+
+
+@contextmanager
+def lm_host(home, blobs):
+    bus = SqliteBus(home / "bus.sqlite")
+    service = app.build(Config(home=home, num_threads=1), blobs=blobs, bus=bus, clock=Clock())
     service.start()
     with GrpcLm(service.address) as lm:
-        yield World(lm, folders, "c" * 64)
+        yield lm
     service.stop()
     bus.close()
+
+
+def triton(stack, home, blobs):
+    """A client of the running Triton; names follow from weights, so no model is in the way."""
+    models = MinioBlobs(
+        stack["ATHANOR_MINIO"],
+        access_key=stack["ATHANOR_MINIO_ACCESS_KEY"],
+        secret_key=stack["ATHANOR_MINIO_SECRET_KEY"],
+        cache=home / "cache",
+    )
+    key = stack.get("ATHANOR_TRITON_KEY", "")
+    return TritonLm([stack["ATHANOR_TRITON"]], blobs=blobs, models=models, key=key)
 
 
 @pytest.fixture

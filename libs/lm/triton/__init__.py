@@ -1,0 +1,5 @@
+"""Language models on Triton Inference Server: the cluster profile's place for the lm host.
+
+Read `repository` (what Triton reads, written by code into the object store), `model` (the program
+that Triton runs for each model), `client` (the port `Lm` met through it).
+"""

@@ -1,0 +1,144 @@
+"""One Triton server as the port needs it: infer, load, unload; its failures as our errors.
+
+Through the gRPC stubs that tritonclient ships, on a channel of `libs.rpc`: that gives every call a
+deadline, the trace and typed errors, which tritonclient's own streaming client does not.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+
+from libs import rpc
+from libs.errors import KINDS, ErrorRecord, NotFound, ServiceError, kind_of
+
+_KEY_HEADER = "triton-grpc-protocol-athanor"
+"""What Triton calls the header of `--grpc-restricted-protocol=...:athanor=<key>`."""
+_TYPES: Mapping[str, Any] = {
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT32": np.int32,
+    "INT64": np.int64,
+}
+_TOLD = re.compile(rf"(?P<kind>{'|'.join(kind.__name__ for kind in KINDS)}): (?P<message>[^\n]*)")
+"""How `libs.lm.triton.model` tells a failure, wherever Triton puts it."""
+_LOOK_S = 10.0
+Tensors = Mapping[str, Any]
+"""Name to a one-dimensional array, or to a list of texts."""
+
+
+class Absent(NotFound):
+    """The replica does not hold the model."""
+
+
+class Replica:
+    """One server; for use by any thread."""
+
+    def __init__(self, address: str, *, key: str = "") -> None:
+        """Talk to `host:port`; `key` opens its repository endpoint where that is restricted."""
+        self.address = address
+        self._channel = rpc.connect(address)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._metadata = ((_KEY_HEADER, key),) if key else ()
+
+    def infer(self, model: str, tensors: Tensors, *, timeout_s: float) -> Iterator[Tensors]:
+        """Send one request and yield its answers; closing the iterator cancels the request.
+
+        Raises:
+            Absent: the replica does not hold the model.
+            InvalidInput, Corrupt, Unavailable, DeadlineExceeded: as the model or the way says.
+        """
+        request = service_pb2.ModelInferRequest(model_name=model)
+        for name, value in tensors.items():
+            kind, count, content = _encoded(value)
+            request.inputs.add(name=name, datatype=kind, shape=[count])
+            request.raw_input_contents.append(content)
+        with self._translated(model):
+            call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
+            try:
+                for answer in call:
+                    if answer.error_message:
+                        raise _answer_error(answer.error_message)
+                    yield _decoded(answer.infer_response)
+            finally:
+                call.cancel()
+
+    def load(self, model: str, *, timeout_s: float) -> None:
+        """Take up what the repository says of a model; the version before serves until then.
+
+        Raises:
+            Corrupt: the weights are not those that were published.
+            Forbidden: the repository endpoint asks for another key.
+        """
+        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        with self._translated(model):
+            self._stub.RepositoryModelLoad(request, timeout=timeout_s, metadata=self._metadata)
+
+    def unload(self, model: str, *, timeout_s: float) -> None:
+        """Let go of a model; safe to repeat."""
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
+        with self._translated(model):
+            self._stub.RepositoryModelUnload(request, timeout=timeout_s, metadata=self._metadata)
+
+    def ready(self) -> list[str]:
+        """Return the models that answer, the one that was asked longest ago first."""
+        request = service_pb2.ModelStatisticsRequest()
+        with self._translated("any"):
+            found = self._stub.ModelStatistics(request, timeout=_LOOK_S).model_stats
+        return [each.name for each in sorted(found, key=lambda each: each.last_inference)]
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    @contextmanager
+    def _translated(self, model: str) -> Iterator[None]:
+        """Name the server in every error, and tell those of the model from those of the way."""
+        try:
+            yield
+        except Absent:
+            raise
+        except (ServiceError, rpc.RemoteError) as error:
+            raise _named(error, f"Triton at {self.address}, model {model}") from error
+
+
+def _named(error: Exception, where: str) -> ServiceError | rpc.RemoteError:
+    told = _TOLD.search(str(error))
+    if told:
+        return ErrorRecord(kind=told["kind"], message=f"{where}: {told['message']}").error()
+    if isinstance(error, ServiceError):
+        return kind_of(error)(f"{where}: {error}")
+    return rpc.RemoteError(f"{where}: {error}")
+
+
+def _answer_error(message: str) -> Exception:
+    """Return the failure that a stream carries in place of an answer."""
+    if message.startswith("Request for unknown model"):
+        return Absent(message)
+    # Said while a server ends: its models go first.
+    if "is not ready" in message or "not found" in message:
+        return Absent(message)
+    return rpc.RemoteError(message)
+
+
+def _encoded(value: Any) -> tuple[str, int, bytes]:
+    """Return a tensor's type, length and bytes."""
+    array = np.asarray(value)
+    if array.dtype.kind in "UO":
+        texts = np.array([text.encode() for text in value], dtype=np.object_)
+        return "BYTES", len(texts), bytes(serialize_byte_tensor(texts).item())
+    kind = next(name for name, type_ in _TYPES.items() if type_ == array.dtype)
+    return kind, array.size, array.tobytes()
+
+
+def _decoded(answer: Any) -> Tensors:
+    return {
+        output.name: [text.decode() for text in deserialize_bytes_tensor(content)]
+        if output.datatype == "BYTES"
+        else np.frombuffer(content, dtype=_TYPES[output.datatype])
+        for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
+    }
