@@ -6,7 +6,7 @@ has committed it does not see again; what it has not, it sees after a restart or
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 MAX_VALUE_BYTES = 1_000_000
@@ -23,6 +23,20 @@ class Topic:
     """What the key is, in words."""
     partitions: int = 4
     retention_hours: int = 168
+    """A younger message is kept; an older one may be dropped, whether or not it was read."""
+    compacted: bool = False
+    """Keep the newest message of each key for ever, instead of every message for a time; readers
+    may still see older ones."""
+
+
+def and_dead_letters(topics: Sequence[Topic]) -> list[Topic]:
+    """Return the topics and, for each that is none itself, its dead-letter topic."""
+    return [
+        each
+        for topic in topics
+        for each in (topic, replace(topic, name=f"{topic.name}.dead", compacted=False))
+        if each is topic or not topic.name.endswith(".dead")
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

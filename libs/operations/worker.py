@@ -141,12 +141,12 @@ class Worker:
             consume(
                 self._operations.bus,
                 consumer,
-                partial(self._handle, consumer),
+                self._handle,
                 stopped=self._stopped,
                 each_poll=partial(self._measure, consumer),
             )
 
-    def _handle(self, consumer: Consumer, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         """Take the operation and start its thread; the command is committed once this returns.
 
         A command whose operation ended, or whose holder is alive, is dropped: the record and the
@@ -156,7 +156,6 @@ class Worker:
             Full: there is no slot; the consumer pauses and the command stays in the queue.
             InvalidInput, NotFound: no command, or no record; it is dead-lettered.
         """
-        self._measure(consumer)
         stored = self._operations.read(name_of(message))
         if not self._is_free(stored):
             return

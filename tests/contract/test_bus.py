@@ -5,8 +5,9 @@ import itertools
 import multiprocessing
 import threading
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from libs.bus.consume import consume
+from libs.bus.kafka import KafkaBus
 from libs.bus.port import MAX_VALUE_BYTES, Bus, Consumer, Message, Topic
 from libs.bus.sqlite import SqliteBus
 from libs.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
@@ -32,14 +34,27 @@ class Adapter:
     session_s: float
 
 
-@pytest.fixture(params=["sqlite"])
-def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
-    adapters = {
-        "sqlite": lambda: Adapter(
-            functools.partial(SqliteBus, tmp_path / "bus.sqlite", session_s=0.4), 0.4
-        )
-    }
-    return adapters[request.param]()
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Adapter:
+    return Adapter(functools.partial(SqliteBus, tmp_path / "bus.sqlite", session_s=0.4), 0.4)
+
+
+@pytest.fixture
+def kafka(stack: Mapping[str, str]) -> Iterator[Adapter]:
+    namespace = f"contract-{uuid.uuid4().hex[:8]}"
+    open_bus = functools.partial(
+        KafkaBus, stack["ATHANOR_KAFKA"], namespace=namespace, session_s=1.0
+    )
+    yield Adapter(open_bus, 1.0)
+    cleaner = open_bus()
+    cleaner.topics.delete(cleaner.topics.existing())
+    cleaner.close()
+
+
+@pytest.fixture(params=["sqlite", "kafka"])
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    found: Adapter = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -74,9 +89,19 @@ def take(consumer: Consumer, count: int) -> list[Message]:
     return taken
 
 
-def settle(consumers: Sequence[Consumer], turns: int = 6) -> None:
-    """Poll every member a few times, so that a rebalance ends before anything is published."""
-    for _ in range(turns):
+def poll_for(consumer: Consumer, seconds: float) -> list[Message]:
+    """Return what comes within some time."""
+    give_up = time.monotonic() + seconds
+    polled = []
+    while time.monotonic() < give_up:
+        polled.append(consumer.poll(0.05))
+    return [message for message in polled if message is not None]
+
+
+def settle(consumers: Sequence[Consumer], seconds: float = 1.0) -> None:
+    """Poll every member for a while, so that a rebalance ends before anything is published."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
         for consumer in consumers:
             assert consumer.poll(0.05) is None
 
@@ -260,7 +285,7 @@ def test_a_paused_member_gets_nothing_and_keeps_its_partitions(
 
 def test_depth_and_age_tell_what_waits(bus: Bus, topic: str) -> None:
     with bus.subscribe([topic], group="readers") as consumer:
-        settle([consumer], 1)
+        settle([consumer])
         assert (consumer.depth, consumer.oldest_age_s) == (0, 0.0)
         publish_all(bus, topic, ["a"], times=3)
         messages = take(consumer, 3)
@@ -361,6 +386,28 @@ def test_a_bug_stops_the_loop_before_it_commits(bus: Bus, topic: str) -> None:
     with pytest.raises(ZeroDivisionError):
         run_loop(bus, topic, handle, lambda: False)
     assert depth(bus, topic) == 1
+
+
+def test_a_handler_that_outlasts_the_session_keeps_its_partition(
+    bus: Bus, topic: str, adapter: Adapter
+) -> None:
+    handling, release, handled = threading.Event(), threading.Event(), list[Message]()
+
+    def handle(message: Message) -> None:
+        handling.set()
+        assert release.wait(PATIENCE_S)
+        handled.append(message)
+
+    with ThreadPoolExecutor(1) as pool, bus.subscribe([topic], group="handlers") as other:
+        ended = pool.submit(run_loop, bus, topic, handle, lambda: bool(handled))
+        settle([other])
+        publish_all(bus, topic)
+        assert handling.wait(PATIENCE_S)
+        seen = poll_for(other, 3 * adapter.session_s)
+        release.set()
+        ended.result()
+    assert {message.partition for message in seen} < set(range(4))
+    assert handled[0].partition not in {message.partition for message in seen}
 
 
 # Several processes: the functions below run in children.

@@ -1,0 +1,272 @@
+"""One member of a consumer group on Kafka: polls ahead, hands out one by one, commits by hand.
+
+kafka-python's own thread sends the heartbeats, but only `poll` keeps the member alive: when it
+stays away for the session time, that thread leaves the group. Assignment is cooperative, so a
+member that comes or goes interrupts only the partitions that move.
+"""
+
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from types import TracebackType
+from typing import Self
+
+import kafka
+from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import CommitFailedError, RebalanceInProgressError
+from kafka.structs import MemberState
+
+from libs.bus.kafka_errors import Servers
+from libs.bus.port import Message
+from libs.clock import Clock
+from libs.errors import Conflict, Unavailable
+
+_BATCH = 500
+"""Messages that are handed over by kafka-python at once."""
+_LEAST_SESSION_S = 6.0
+"""What brokers allow for a member that is silent because its process died."""
+_JOIN_S = 1.0
+"""How long a question about the member's partitions waits for it to have any."""
+
+
+class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    """The `Consumer` of the port; see there."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        *,
+        topics: Mapping[str, str],
+        group: str,
+        session_s: float,
+        clock: Clock,
+    ) -> None:
+        """Join `group`; `topics` maps names on the brokers to declared ones."""
+        self._servers = servers
+        self._topics = topics
+        self._group = group
+        self._session_s = session_s
+        self._clock = clock
+        self._paused = False
+        self._ready: deque[ConsumerRecord] = deque()
+        self._committed: dict[TopicPartition, int] = {}
+        self._taken: dict[TopicPartition, deque[ConsumerRecord]] = {}
+        """Handed out and not committed, oldest first."""
+        self._next_beat = self._heard = time.monotonic()
+        with servers.asked_to(f"join {group}"):
+            self._kafka = self._connect()
+            self._subscribe()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the group; idempotent."""
+        self._kafka.close(autocommit=False, timeout_ms=self._servers.deadline_ms)
+
+    def poll(self, timeout_s: float) -> Message | None:
+        give_up = time.monotonic() + timeout_s
+        if time.monotonic() >= self._next_beat:
+            self._beat(0.0)
+        while self._paused or not self._ready:
+            left_s = give_up - time.monotonic()
+            self._fetch(max(0.0, left_s))
+            if left_s <= 0 and (self._paused or not self._ready):
+                self._ask_if_silent()
+                return None
+        return self._hand_out(self._ready.popleft())
+
+    def commit(self, message: Message) -> None:
+        partition = TopicPartition(self._full(message.topic), message.partition)
+        give_up = time.monotonic() + self._servers.deadline_s
+        with self._servers.asked_to(f"commit for {self._group}"):
+            while not self._commit(partition, message):
+                if time.monotonic() > give_up:
+                    raise self._moved(message)
+                # The group is being shared out: take part, and see whether this one stays.
+                self._beat(0.02)
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._kafka.resume(*self._kafka.assignment())
+
+    @property
+    def depth(self) -> int:
+        with self._servers.asked_to(f"tell the depth of {self._group}"):
+            partitions = self._partitions()
+            ends = self._kafka.end_offsets(partitions, timeout_ms=self._servers.deadline_ms)
+            return sum(
+                max(0, ends[partition] - self._committed_of(partition)) for partition in partitions
+            )
+
+    @property
+    def oldest_age_s(self) -> float:
+        """Of those that have come here; what still lies on the brokers is younger."""
+        waiting = [*(taken[0] for taken in self._taken.values() if taken), *self._ready]
+        oldest = min((record.timestamp for record in waiting), default=None)
+        return 0.0 if oldest is None else self._age_s(oldest)
+
+    # Called by kafka-python, always while this member polls.
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Know nothing of them: every position is the committed one."""
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Forget what was read of them; whoever owns them next reads it again."""
+        self._ready = deque(record for record in self._ready if _place(record) not in revoked)
+        for partition in revoked:
+            self._committed.pop(partition, None)
+            self._taken.pop(partition, None)
+
+    def _connect(self) -> kafka.KafkaConsumer:
+        session_ms = int(self._session_s * 1000)
+        return kafka.KafkaConsumer(
+            bootstrap_servers=list(self._servers.addresses),
+            bootstrap_timeout_ms=self._servers.deadline_ms,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            partition_assignment_strategy=(CooperativeStickyAssignor,),
+            session_timeout_ms=int(max(self._session_s, _LEAST_SESSION_S) * 1000),
+            max_poll_interval_ms=session_ms,
+            heartbeat_interval_ms=min(3000, session_ms // 4),
+            request_timeout_ms=self._servers.deadline_ms,
+            metadata_max_age_ms=30_000,
+            reconnect_backoff_max_ms=1000,
+            retry_backoff_ms=50,
+            metrics_enabled=False,
+        )
+
+    def _subscribe(self) -> None:
+        self._kafka.subscribe(list(self._topics), listener=self)
+        # A member that leads the group before it knows the topics' partitions deals out none.
+        self._kafka.beginning_offsets(
+            [TopicPartition(topic, 0) for topic in self._topics],
+            timeout_ms=self._servers.deadline_ms,
+        )
+
+    def _fetch(self, timeout_s: float) -> None:
+        """Take up what came, and what changed in the group."""
+        if self._paused:
+            self._kafka.pause(*self._kafka.assignment())
+        self._next_beat = time.monotonic() + self._session_s / 4
+        with self._servers.asked_to(f"poll for {self._group}"):
+            batches = self._kafka.poll(timeout_ms=int(timeout_s * 1000), max_records=_BATCH)
+        for partition, records in batches.items():
+            self._heard = time.monotonic()
+            # A partition that went and came back may have been committed further meanwhile.
+            start = self._committed.get(partition, 0)
+            self._ready.extend(record for record in records if record.offset >= start)
+
+    def _beat(self, timeout_s: float) -> None:
+        """Poll for the sake of membership alone."""
+        self._kafka.pause(*self._kafka.assignment())
+        self._fetch(timeout_s)
+        if not self._paused:
+            self._kafka.resume(*self._kafka.assignment())
+
+    def _hand_out(self, record: ConsumerRecord) -> Message:
+        self._taken.setdefault(_place(record), deque()).append(record)
+        return Message(
+            topic=self._topics[record.topic],
+            key=record.key.decode(),
+            value=record.value,
+            headers={name: text.decode() for name, text in record.headers},
+            partition=record.partition,
+            offset=record.offset,
+            age_s=self._age_s(record.timestamp),
+        )
+
+    def _commit(self, partition: TopicPartition, message: Message) -> bool:
+        """Commit and return True; False while the group is being shared out."""
+        if partition not in self._kafka.assignment():
+            raise self._moved(message)
+        after = message.offset + 1
+        try:
+            if after > self._committed_of(partition):
+                self._kafka.commit(
+                    {partition: OffsetAndMetadata(after, "", -1)},
+                    timeout_ms=self._servers.deadline_ms,
+                )
+        except (RebalanceInProgressError, CommitFailedError):
+            if self._kafka.group_metadata().state is MemberState.UNJOINED:
+                raise self._moved(message) from None
+            return False
+        self._settle(partition, after)
+        return True
+
+    def _settle(self, partition: TopicPartition, after: int) -> None:
+        self._heard = time.monotonic()
+        self._committed[partition] = max(after, self._committed[partition])
+        taken = self._taken.get(partition, deque())
+        while taken and taken[0].offset < after:
+            taken.popleft()
+
+    def _moved(self, message: Message) -> Conflict:
+        return Conflict(
+            f"{message.topic}/{message.partition}: expected it to belong to this member of "
+            f"{self._group}, but it has moved"
+        )
+
+    def _committed_of(self, partition: TopicPartition) -> int:
+        """Return the offset after the last committed message of one of this member's partitions."""
+        if partition not in self._committed:
+            deadline_ms = self._servers.deadline_ms
+            offset = self._kafka.committed(partition, timeout_ms=deadline_ms)
+            if offset is None:
+                offset = self._kafka.beginning_offsets([partition], timeout_ms=deadline_ms)[
+                    partition
+                ]
+            self._committed[partition] = offset
+        return self._committed[partition]
+
+    def _partitions(self) -> list[TopicPartition]:
+        """Return what this member owns, after a moment's wait where it is only joining."""
+        give_up = time.monotonic() + _JOIN_S
+        while not self._joined() and time.monotonic() < give_up:
+            self._beat(0.02)
+        return list(self._kafka.assignment())
+
+    def _joined(self) -> bool:
+        return self._kafka.group_metadata().state is MemberState.STABLE
+
+    def _ask_if_silent(self) -> None:
+        """Tell a bus without messages from one that is down: kafka-python waits on both.
+
+        Raises:
+            Unavailable: the group could not be joined, or the brokers do not answer.
+        """
+        silent_s = time.monotonic() - self._heard
+        if silent_s < self._servers.deadline_s:
+            return
+        partitions = list(self._kafka.assignment())
+        if not self._joined() and silent_s > self._servers.deadline_s + self._session_s:
+            raise Unavailable(f"{self._servers}: {self._group} not joined for {silent_s:.0f} s")
+        with self._servers.asked_to(f"answer {self._group}"):
+            if partitions:
+                self._kafka.end_offsets(partitions[:1], timeout_ms=self._servers.deadline_ms)
+        self._heard = time.monotonic()
+
+    def _full(self, topic: str) -> str:
+        return next(full for full, name in self._topics.items() if name == topic)
+
+    def _age_s(self, timestamp_ms: int) -> float:
+        return max(0.0, self._clock.now() - timestamp_ms / 1000)
+
+
+def _place(record: ConsumerRecord) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
