@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from libs import tls
 from libs.errors import InvalidInput
+from libs.tls import Tls
 
 _SECRET_ENDINGS = ("_key", "_password", "_secret", "_token")
 
@@ -38,6 +40,13 @@ class ServiceConfig:
     """File with the seconds to shift wall time by, for drills."""
     log_file: Path | None = None
     """File for JSON log lines; None: `<home>/logs/<service>.jsonl`."""
+    tls_cert: Path | None = None
+    """File of the service's certificate, PEM; its name is the service's noun. All three or none:
+    with them every connection, to the service and from it, is mutual TLS."""
+    tls_private: Path | None = None
+    """File of that certificate's private key."""
+    tls_ca: Path | None = None
+    """File of the authority's certificate, which those of all others must be signed by."""
 
     def __post_init__(self) -> None:
         for name in ("port", "metrics_port"):
@@ -47,6 +56,12 @@ class ServiceConfig:
             raise InvalidInput(f"max_operations must be at least 1, got {self.max_operations}")
         if not self.lease_s > 0:
             raise InvalidInput(f"lease_s must be above 0, got {self.lease_s}")
+        _ = self.tls  # raises when some of its files are given and others are not
+
+    @property
+    def tls(self) -> Tls | None:
+        """Who the service is on the wire; None where connections are plain."""
+        return tls.of_paths(cert=self.tls_cert, private=self.tls_private, ca=self.tls_ca)
 
     def log_path(self, service: str) -> Path:
         """Return the file that `service` logs to."""

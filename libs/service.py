@@ -137,6 +137,7 @@ def build_service(
 
     Raises:
         Conflict: the port is in use.
+        InvalidInput: nobody would accept its certificate.
     """
     watching = OperationsWatchServicer(calls.store)
     server = rpc.server(
@@ -151,6 +152,7 @@ def build_service(
         service_names=[*service_names, *_OPERATIONS],
         host=config.host,
         port=config.port,
+        tls=config.tls,
     )
     worker = Worker(
         calls.store,

@@ -20,14 +20,17 @@ from athanor.client.errors import AthanorError
 from athanor.client.terminal import Json
 
 from deploy.local.home import home_folder
-from deploy.local.programs import ROOT, SERVICES, services, site
+from deploy.local.programs import ROOT, SERVICES, operator, secure, services, site
+from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
 
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
+    from athanor.client.tls import Tls
 
 LOOK_S = 0.3
+TLS_HELP = "Make certificates in the home folder: what starts there speaks TLS from then on."
 _INTERRUPTED = 130
 """Exit code that typer makes of Ctrl-C."""
 app = typer.Typer(
@@ -72,9 +75,17 @@ def connection(*, everything: bool, keep: bool) -> Iterator["Client"]:
     names = tuple(SERVICES) if everything else ("loop",)
     with (
         supervised(home, names=names, keep=keep) as ports,
-        connect(f"127.0.0.1:{ports['loop']}") as client,
+        connect(f"127.0.0.1:{ports['loop']}", tls=client_tls(home)) as client,
     ):
         yield client
+
+
+def client_tls(home: Path) -> "Tls | None":
+    """Return who the command line is to the services of a home folder; None: plain."""
+    from athanor.client.tls import Tls
+
+    own = operator(home)
+    return Tls(cert=own.cert, private=own.private, ca=own.ca) if own else None
 
 
 @contextmanager
@@ -165,11 +176,14 @@ def up(
     only: Annotated[
         str, typer.Option(help="Services to start, split at commas; default: all.")
     ] = "",
+    tls: Annotated[bool, typer.Option("--tls", help=TLS_HELP)] = False,
     site_folder: Annotated[Path | None, typer.Option("--site", hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Start the services and keep them running until `down`."""
     home = home_folder()
+    if tls:
+        secure(home)
     names = tuple(only.split(",")) if only else tuple(SERVICES)
     if unknown := set(names) - set(SERVICES):
         raise NotFound(f"services are {', '.join(SERVICES)}, got {', '.join(sorted(unknown))}")
@@ -180,6 +194,8 @@ def up(
 
 
 def _supervise(home: Path, programs: Sequence[launcher.Program]) -> None:
+    if is_secured(home):
+        secure(home)  # before one expires under the services
     owner = launcher.Launcher(home, programs)
     with launcher.signals_as_interrupt():
         try:
@@ -208,16 +224,16 @@ def down(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show which services run, where, and how often each was started again."""
-    found = launcher.reports(home_folder())
+    home = home_folder()
+    found = launcher.reports(home)
     rows = [
-        report._asdict()
-        | {"healthy": launcher.answers_health(report.port) if report.name in SERVICES else True}
+        report._asdict() | {"healthy": report.name not in SERVICES or answers(home, report)}
         for report in found
     ]
     if as_json:
-        typer.echo(json.dumps({"home": str(home_folder()), "programs": rows}))
+        typer.echo(json.dumps({"home": str(home), "programs": rows}))
     elif not rows:
-        typer.echo(f"nothing runs in {home_folder()}; ./athanor up starts the services")
+        typer.echo(f"nothing runs in {home}; ./athanor up starts the services")
     for row in [] if as_json else rows:
         state = "up" if row["healthy"] else "not answering"
         typer.echo(
@@ -225,6 +241,11 @@ def status(as_json: Json = False) -> None:
             f"http://127.0.0.1:{row['metrics_port']}/metrics  {row['restarts']} restarts"
         )
     raise typer.Exit(0 if all(row["healthy"] for row in rows) else 1)
+
+
+def answers(home: Path, report: launcher.Report) -> bool:
+    """True if a service of the home folder says that it serves."""
+    return launcher.answers_health(report.port, operator(home))
 
 
 @app.command()
@@ -273,9 +294,10 @@ def demo(
             "--fresh", help="In a home folder of its own; one that was interrupted goes on."
         ),
     ] = False,
+    tls: Annotated[bool, typer.Option("--tls", help=TLS_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """Watch one whole round on real input, about five minutes; 0 unless it fails."""
     from deploy.local.demo import run
 
-    raise typer.Exit(run(home_folder(), seed=seed, fresh=fresh, as_json=as_json))
+    raise typer.Exit(run(home_folder(), seed=seed, fresh=fresh, tls=tls, as_json=as_json))

@@ -21,9 +21,9 @@ from athanor.loop.v1 import loop_pb2
 from google.protobuf.json_format import MessageToDict
 
 from deploy.demo import render, site
-from deploy.local.cli import supervised
+from deploy.local.cli import client_tls, supervised
 from deploy.local.home import DEFAULT
-from deploy.local.programs import ROOT, SERVICES
+from deploy.local.programs import ROOT, SERVICES, secure
 from libs.blobs.folder import FolderBlobs
 from libs.errors import NotFound
 from libs.operations.record import Record, State, operation_name
@@ -40,7 +40,7 @@ HONEST = (
 """The demonstration has done its work with any of these; no seed is chosen for its outcome."""
 
 
-def run(home: Path, *, seed: int, fresh: bool, as_json: bool) -> int:
+def run(home: Path, *, seed: int, fresh: bool, tls: bool, as_json: bool) -> int:
     """Run the round, or answer from the last one; return the exit code."""
     began = time.monotonic()
     pages = home / "demo-site"
@@ -48,13 +48,15 @@ def run(home: Path, *, seed: int, fresh: bool, as_json: bool) -> int:
         typer.echo("rendering the standard library's documentation as a web site")
     request = _request(pages, render.render(pages), seed)
     home = _own_home(home, seed, request) if fresh else home
+    if tls:
+        secure(home)
     answered = _ended(home, request)
     names = ("loop",) if answered else tuple(SERVICES)
     if not as_json:
         typer.echo("answering from the artifacts" if answered else f"starting {', '.join(names)}")
     with (
         supervised(home, names=names, site_folder=pages) as ports,
-        connect(f"127.0.0.1:{ports['loop']}") as client,
+        connect(f"127.0.0.1:{ports['loop']}", tls=client_tls(home)) as client,
     ):
         ended = _watch(client, request, as_json=as_json)
         report = _report(client, home, ended)

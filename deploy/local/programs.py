@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from deploy.demo.site import LOGICAL_PREFIX
+from deploy.tls.folder import OPERATOR, PEOPLE, identity, is_secured, tls_folder
 from libs.launcher import Ports, Program
+from libs.tls import Tls
 
 ROOT = Path(__file__).parents[2]
 SERVICES: Mapping[str, tuple[str, ...]] = {
@@ -40,6 +42,7 @@ def services(
             name=name,
             argv=(sys.executable, "-m", _MODULES.get(name, f"services.{name}")),
             env=partial(_environment, name, home.resolve(), dict(settings)),
+            tls=operator(home),
         )
         for name in names
     ]
@@ -53,6 +56,35 @@ def site(folder: Path) -> Program:
         env=lambda _: {"PYTHONPATH": str(ROOT)},
         health=False,
     )
+
+
+def operator(home: Path) -> Tls | None:
+    """Return who the command line is on this home folder; None where connections are plain."""
+    return identity(tls_folder(home), OPERATOR) if is_secured(home) else None
+
+
+def secure(home: Path) -> None:
+    """Give everybody on a home folder a certificate that lasts; see `deploy.tls.authority.make`.
+
+    Raises:
+        Unavailable: the folder cannot be written.
+        Corrupt: a file there is no certificate.
+    """
+    from deploy.tls.authority import make  # cryptography costs 0.1 s
+
+    make(tls_folder(home), (*SERVICES, *PEOPLE))
+
+
+def _tls(name: str, home: Path) -> Mapping[str, str]:
+    if not is_secured(home):
+        return {}
+    files = identity(tls_folder(home), name)
+    prefix = f"{name.upper()}_TLS"
+    return {
+        f"{prefix}_CERT": str(files.cert),
+        f"{prefix}_PRIVATE": str(files.private),
+        f"{prefix}_CA": str(files.ca),
+    }
 
 
 def _environment(
@@ -73,6 +105,7 @@ def _environment(
         "ATHANOR_HOME": str(home),
         f"{prefix}_PORT": str(ports[name].port),
         f"{prefix}_METRICS_PORT": str(ports[name].metrics_port),
+        **_tls(name, home),
         **addresses,
         **own,
     }

@@ -21,6 +21,7 @@ from libs.launcher.adopt import adopted
 from libs.launcher.home import Ports, Report, keep_ports, owned, write_reports
 from libs.launcher.ready import accepts_connections, answers_health
 from libs.launcher.reap import Reaper, kill_group
+from libs.tls import Tls
 
 READY_S = 90.0
 """Time for a process to answer its health check; a cold import of torch takes 20 s."""
@@ -44,6 +45,8 @@ class Program:
     """Its settings, given everybody's ports; added to the launcher's own environment."""
     health: bool = True
     """True: it answers `grpc.health.v1`. False: it accepts connections when it is ready."""
+    tls: Tls | None = None
+    """Who asks it whether it is ready, where it speaks TLS; None: plain."""
 
 
 @dataclass
@@ -193,8 +196,9 @@ class Launcher:
             _log.warning("%s ended with %d after %.1f s; it is started again", name, code, lived_s)
 
     def _await(self, name: str, ends_at: float) -> None:
-        ready = answers_health if self._programs[name].health else accepts_connections
-        while not ready(self._ports[name].port):
+        program = self._programs[name]
+        ready = answers_health if program.health else accepts_connections
+        while not ready(self._ports[name].port, program.tls):
             self.tend()
             if self._running[name].short_lives >= _MAX_FALSE_STARTS:
                 raise Unavailable(f"{name} ended instead of answering:\n{self._last_lines(name)}")

@@ -13,14 +13,15 @@ from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 from libs import rpc
 from libs.errors import Corrupt
 from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
+from libs.tls import Tls
 
 
 class GrpcLm:
     """An `Lm`; for use by any thread."""
 
-    def __init__(self, address: str, *, timeout_s: float = 120.0) -> None:
+    def __init__(self, address: str, *, timeout_s: float = 120.0, tls: Tls | None = None) -> None:
         """Talk to the host at `host:port`; `timeout_s` is for one piece, or one load."""
-        self._channel = rpc.connect(address)
+        self._channel = rpc.connect(address, tls=tls)
         self._stub = lm_pb2_grpc.LmServiceStub(self._channel)
         self._timeout_s = timeout_s
 

@@ -16,9 +16,18 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from libs import telemetry
-from libs.errors import Busy, DeadlineExceeded, InvalidInput, ServiceError, Unavailable
+from libs.errors import (
+    Busy,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidInput,
+    ServiceError,
+    Unavailable,
+)
+from libs.rpc.credentials import RenewedChannel, channel_credentials
 from libs.rpc.serving import MAX_MESSAGE_BYTES
 from libs.rpc.status import RemoteError, from_status
+from libs.tls import Tls
 
 DEFAULT_DEADLINE_S = 30.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
@@ -36,15 +45,27 @@ _OPTIONS = (
 )
 
 
-def connect(address: str) -> grpc.Channel:
+def connect(address: str, *, tls: Tls | None = None) -> grpc.Channel:
     """Return a channel to `host:port`, for any stub; nothing is sent before the first call.
 
     Every call raises one of the eight of `libs.errors`, or `RemoteError`; so does iterating over a
     stream. A call without `timeout` gets `DEFAULT_DEADLINE_S`, the time for repeating included. A
     call that the caller cancels, like one whose time ran out, raises `DeadlineExceeded`.
+
+    With `tls` both sides show their certificates, and the server's must be for the host in
+    `address`. A call whose own certificate nobody accepts raises `Forbidden`.
+
+    Raises:
+        InvalidInput: a file of `tls` cannot be read.
     """
-    return grpc.intercept_channel(
-        grpc.insecure_channel(address, options=_OPTIONS), _Interceptor(address)
+    return grpc.intercept_channel(_open(address, tls), _Interceptor(address, tls))
+
+
+def _open(address: str, tls: Tls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, options=_OPTIONS)
+    return RenewedChannel(
+        tls, lambda: grpc.secure_channel(address, channel_credentials(tls), options=_OPTIONS)
     )
 
 
@@ -62,8 +83,8 @@ class _Details(NamedTuple):
 class _Attempts:
     """One call's deadline, and the time until it is worth sending again."""
 
-    def __init__(self, address: str, details: Any) -> None:
-        self._given = details
+    def __init__(self, address: str, tls: Tls | None, details: Any) -> None:
+        self._given, self._tls = details, tls
         self._timeout_s = DEFAULT_DEADLINE_S if details.timeout is None else details.timeout
         self._ends = time.monotonic() + self._timeout_s
         self._delay_s = _FIRST_DELAY_S
@@ -96,7 +117,18 @@ class _Attempts:
         details = f"{self._where}: {failed.details()}"
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
             return InvalidInput(details)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return self._unreached(details)
         return from_status(status_pb2.Status(code=code.value[0], message=details))
+
+    def _unreached(self, details: str) -> ServiceError:
+        """Return why nobody answered; a server that hangs up on a certificate does not say so."""
+        if self._tls is None:
+            hint = " (spoken without TLS)" if "Socket closed" in details else ""
+            return Unavailable(details + hint)
+        if fault := self._tls.fault():
+            return Forbidden(f"{details}; {fault}")
+        return Unavailable(details)
 
     def backed_off(self, error: Exception) -> bool:
         """Sleep until the call is worth sending again; return False at once when it is not."""
@@ -119,11 +151,14 @@ class _Interceptor(
 ):
     """All four kinds of call."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, tls: Tls | None) -> None:
+        self._address, self._tls = address, tls
+
+    def _attempts(self, details: Any) -> _Attempts:
+        return _Attempts(self._address, self._tls, details)
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        attempts = _Attempts(self._address, details)
+        attempts = self._attempts(details)
         while True:
             call = _Future(continuation(attempts.details(), request), attempts)
             # One made by `.future()` is under way, and not repeated: that would block its maker.
@@ -133,15 +168,15 @@ class _Interceptor(
                 return call
 
     def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
-        attempts = _Attempts(self._address, details)
+        attempts = self._attempts(details)
         return _Future(continuation(attempts.details(), requests), attempts)
 
     def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        attempts = _Attempts(self._address, details)
+        attempts = self._attempts(details)
         return _Stream(lambda: continuation(attempts.details(), request), attempts, repeat=True)
 
     def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
-        attempts = _Attempts(self._address, details)
+        attempts = self._attempts(details)
         return _Stream(lambda: continuation(attempts.details(), requests), attempts, repeat=False)
 
 

@@ -47,13 +47,14 @@ def _has_deadline(context: grpc.ServicerContext) -> bool:
 
 @cache
 def _requires_deadline(method: str) -> bool:
-    descriptor = _method(method)
+    descriptor = method_named(method)
     return bool(descriptor and descriptor.GetOptions().Extensions[options_pb2.deadline_required])
 
 
-def _method(method: str) -> MethodDescriptor | None:
+def method_named(method: str) -> MethodDescriptor | None:
+    """Return the method `package.Service/Name`, or None where no proto declares it."""
     service, _, name = method.partition("/")
-    with suppress(KeyError):  # a service without a proto has no options
+    with suppress(KeyError):
         return descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     return None
 

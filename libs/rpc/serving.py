@@ -26,8 +26,11 @@ from grpc_status import rpc_status
 
 from libs import telemetry
 from libs.errors import Busy, Conflict, InvalidInput, ServiceError, Unavailable, kind_of
+from libs.rpc.callers import check_caller
+from libs.rpc.credentials import server_credentials
 from libs.rpc.promises import check_deadline, checked
 from libs.rpc.status import shortened, to_status
+from libs.tls import Tls
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 _OPTIONS = (
@@ -82,6 +85,7 @@ def server(
     host: str = "127.0.0.1",
     port: int = 0,
     threads: int = 16,
+    tls: Tls | None = None,
 ) -> Server:
     """Return a server that is bound and not started, with health and reflection.
 
@@ -92,15 +96,17 @@ def server(
         host: address to listen on.
         port: 0 takes any free one.
         threads: calls at once, streams included; one more is refused with `Busy`.
+        tls: its certificate; callers must show one of the same authority then, and one whose name
+            is among the method's `allowed_callers`. None: plain, and anybody may call.
 
     Raises:
         Conflict: the port is in use.
-        InvalidInput: the machine has no such address.
+        InvalidInput: the machine has no such address, or nobody would accept the certificate.
     """
     gate = _Gate(service, threads)
     bare = grpc.server(
         ThreadPoolExecutor(threads + _SPARE_THREADS, thread_name_prefix=f"{service}-rpc"),
-        interceptors=[_Interceptor(service, gate)],
+        interceptors=[_Interceptor(service, gate, named=tls is not None)],
         options=_OPTIONS,
     )
     for register in registrations:
@@ -112,10 +118,10 @@ def server(
     reflection.enable_server_reflection(
         (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), bare
     )
-    return Server(bare, gate, healthy, f"{host}:{_bind(bare, service, host, port)}")
+    return Server(bare, gate, healthy, f"{host}:{_bind(bare, service, host, port, tls)}")
 
 
-def _bind(bare: grpc.Server, service: str, host: str, port: int) -> int:
+def _bind(bare: grpc.Server, service: str, host: str, port: int, tls: Tls | None) -> int:
     # Tried with a plain socket first: gRPC says why only on stderr.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -126,8 +132,11 @@ def _bind(bare: grpc.Server, service: str, host: str, port: int) -> int:
             if error.errno == errno.EADDRINUSE:
                 raise _in_use(service, host, port) from error
             raise InvalidInput(f"{service} cannot listen on {host}:{port}: {error}") from error
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return bare.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if tls is None:
+            return bare.add_insecure_port(address)
+        return bare.add_secure_port(address, server_credentials(tls))
     except RuntimeError as error:
         raise _in_use(service, host, port) from error
 
@@ -186,15 +195,18 @@ _KINDS = {
 class _Interceptor(grpc.ServerInterceptor):
     """Puts a `_Call` around every method but those of gRPC's own services."""
 
-    def __init__(self, service: str, gate: _Gate) -> None:
-        self._service, self._gate = service, gate
+    def __init__(self, service: str, gate: _Gate, *, named: bool) -> None:
+        """`named`: callers have names, and those matter."""
+        self._service, self._gate, self._named = service, gate, named
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = continuation(details)
         if handler is None or details.method.startswith("/grpc."):
             return handler
         metadata = dict(details.invocation_metadata or ())
-        call = _Call(self._service, details.method.removeprefix("/"), metadata, self._gate)
+        call = _Call(
+            self._service, details.method.removeprefix("/"), metadata, self._gate, self._named
+        )
         kind, made = _KINDS[handler.request_streaming, handler.response_streaming]
         answer = call.stream if handler.response_streaming else call.unary
         return made(
@@ -212,6 +224,7 @@ class _Call:
     method: str
     metadata: Mapping[str, Any]
     gate: _Gate
+    named: bool
 
     def unary(self, behaviour: Any, request: Any, context: grpc.ServicerContext) -> Any:
         with self._watched(context):
@@ -232,6 +245,8 @@ class _Call:
             yield from behaviour(self._checked(request, context), context)
 
     def _checked(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.named:
+            check_caller(self.method, context)
         check_deadline(self.method, context)
         if isinstance(request, Message):
             return checked(request)

@@ -16,7 +16,7 @@ def main() -> None:
     config = read(Config, "evaluator", os.environ)
     blobs = FolderBlobs(config.home / "blobs")
     bus = SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s)
-    with GrpcLm(config.lm_address) as lm:
+    with GrpcLm(config.lm_address, tls=config.tls) as lm:
         build(config, blobs=blobs, bus=bus, clock=Clock(config.clock_shift_file), lm=lm).run()
 
 

@@ -16,14 +16,14 @@ def main() -> None:
     """Read the environment, choose the embedded adapters, and serve until a signal comes."""
     config = read(Config, "loop", os.environ)
     addresses = config.addresses()
-    with GrpcLm(config.lm_address) as lm:
+    with GrpcLm(config.lm_address, tls=config.tls) as lm:
         service = build(
             config,
             blobs=FolderBlobs(config.home / "blobs"),
             bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
             clock=Clock(config.clock_shift_file),
             lm=lm,
-            services=GrpcServices(addresses),
+            services=GrpcServices(addresses, tls=config.tls),
             catalogue=ProtoCatalogue(),
             library=FolderLibrary(config.recipes),
         )

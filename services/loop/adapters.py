@@ -22,6 +22,7 @@ from libs.artifacts import Artifacts, Request
 from libs.errors import Conflict, ErrorRecord, InvalidInput, NotFound, ServiceError
 from libs.formats import write_json
 from libs.operations.servicer import DRY_RUN
+from libs.tls import Tls
 from services.loop.ports import Catalogue, Field, FieldKind, Rpc, Sight, Standing
 from services.loop.recipe import suggest
 
@@ -101,9 +102,9 @@ def methods(services: Sequence[str]) -> Mapping[str, MethodDescriptor]:
 class GrpcServices:
     """`Services` over gRPC."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
+    def __init__(self, addresses: Mapping[str, str], *, tls: Tls | None = None) -> None:
         """Call services at `host:port` by their noun; read at each call, so it may still grow."""
-        self._addresses = addresses
+        self._addresses, self._tls = addresses, tls
         self._methods = methods(SERVICES)
         self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
@@ -158,7 +159,7 @@ class GrpcServices:
         address = self._addresses[service]
         with self._lock:
             if address not in self._channels:
-                self._channels[address] = rpc.connect(address)
+                self._channels[address] = rpc.connect(address, tls=self._tls)
             return self._channels[address]
 
 

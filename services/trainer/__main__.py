@@ -24,7 +24,7 @@ def main() -> None:
         blobs=FolderBlobs(config.home / "blobs"),
         bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
         clock=Clock(config.clock_shift_file),
-        batches=GrpcBatches(config.sampler_address, stall_s=config.stall_s),
+        batches=GrpcBatches(config.sampler_address, stall_s=config.stall_s, tls=config.tls),
     ).run()
 
 

@@ -8,13 +8,14 @@ from athanor.sampler.v1 import sampler_pb2, sampler_pb2_grpc
 
 from libs import rpc
 from libs.errors import Corrupt, DeadlineExceeded, NotFound, Unavailable
+from libs.tls import Tls
 from services.trainer.ports import Batch
 
 
 class GrpcBatches:
     """`Batches` of a sampler. A broken stream is opened again where it broke."""
 
-    def __init__(self, address: str, *, stall_s: float = 60.0) -> None:
+    def __init__(self, address: str, *, stall_s: float = 60.0, tls: Tls | None = None) -> None:
         """Read from the sampler at `host:port`.
 
         Args:
@@ -22,8 +23,9 @@ class GrpcBatches:
             stall_s: seconds without a batch after which whoever reads gets an error. A stream is
                 also opened anew after this time, whatever it gave: gRPC has deadlines for whole
                 streams only, and trainings run for hours.
+            tls: who the trainer is on the wire; None: plain.
         """
-        self._stub = sampler_pb2_grpc.SamplerServiceStub(rpc.connect(address))
+        self._stub = sampler_pb2_grpc.SamplerServiceStub(rpc.connect(address, tls=tls))
         self._stall_s = stall_s
 
     def batches(

@@ -1,9 +1,11 @@
 """All services as real processes in a home folder of the test session, and rounds on them."""
 
+import json
 import os
+import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import yaml
 from athanor.client.connection import Client, connect
 from athanor.loop.v1 import loop_pb2
 
+from deploy.local.cli import client_tls
 from deploy.local.programs import ROOT, services
 from libs.launcher import Launcher
 from tests.e2e import world as planted
 
 SEQUENCE = 96
+DECIDED = (loop_pb2.OUTCOME_PROMOTED, loop_pb2.OUTCOME_REJECTED, loop_pb2.OUTCOME_UNDECIDED)
 
 
 class Rounds:
@@ -69,12 +73,12 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
 
 
 @contextmanager
-def launched(home: Path) -> Iterator[Rounds]:
+def launched(home: Path, settings: Mapping[str, str] = {}) -> Iterator[Rounds]:
     """Run every service as a process in a home folder of its own during the block."""
-    launcher = Launcher(home, services(home))
+    launcher = Launcher(home, services(home, settings=settings))
     ports = launcher.start()
     try:
-        with connect(f"127.0.0.1:{ports['loop'].port}") as client:
+        with connect(f"127.0.0.1:{ports['loop'].port}", tls=client_tls(home)) as client:
             yield Rounds(client, home)
     finally:
         launcher.stop()
@@ -118,6 +122,31 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], P
         return folder
 
     return learn
+
+
+@pytest.fixture(scope="session")
+def short(learned: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a short round that trains is given."""
+    folder, draw = tmp_path_factory.mktemp("world"), random.Random(1)
+    topics = planted.topics(TOPICS)
+    base = learned([planted.passage(draw, topic) for _ in range(40) for topic in topics])
+    exam = planted.write_exam(folder / "exam.jsonl", topics, items=80, seed=2)
+    give_away(exam, topics=TOPICS[:-1])
+    texts = planted.write_texts(folder / "texts", dict.fromkeys(TOPICS, 40), topics, seed=3)
+    given = {"checkpoint": str(base), "exam": str(exam), "folder": str(texts), "hoped_gain": 0.3}
+    return given | {"budget_tokens": 5_000, "sequence_length": 96, "clip": 20}
+
+
+def give_away(exam: Path, *, topics: Sequence[str]) -> None:
+    """Write the wrong options in letters that no model here has read: the other topics are weak."""
+    items = [json.loads(line) for line in exam.read_text().splitlines()]
+    for item in items:
+        if item["topic"] in topics:
+            item["options"] = [
+                option if number == item["key"] else option.upper()
+                for number, option in enumerate(item["options"])
+            ]
+    exam.write_text("".join(json.dumps(item) + "\n" for item in items))
 
 
 def vocabulary() -> str:

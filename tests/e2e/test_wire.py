@@ -1,17 +1,14 @@
 """What any client can see of any service: reflection, health, deadlines, metrics, one trace."""
 
 import json
-import random
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from athanor.common.v1 import operations_pb2, options_pb2
-from athanor.loop.v1 import loop_pb2
 from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -26,8 +23,7 @@ from prometheus_client.samples import Sample
 from deploy.local.programs import SERVICES
 from libs import launcher
 from libs.operations.record import State
-from tests.e2e import world
-from tests.e2e.conftest import TOPICS, Rounds
+from tests.e2e.conftest import DECIDED, Rounds
 
 HEAVY = frozenset(
     {
@@ -42,7 +38,6 @@ HEAVY = frozenset(
     }
 )
 """Calls that may take long, besides those that return an operation or a stream."""
-DECIDED = (loop_pb2.OUTCOME_PROMOTED, loop_pb2.OUTCOME_REJECTED, loop_pb2.OUTCOME_UNDECIDED)
 PATIENCE_S = 20.0
 
 
@@ -52,29 +47,9 @@ def reports(rounds: Rounds) -> dict[str, launcher.Report]:
 
 
 @pytest.fixture(scope="session")
-def ended(rounds: Rounds, learned: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def ended(rounds: Rounds, short: dict[str, Any]) -> Any:
     """A short round that trains, so that there is something to see."""
-    folder, draw = tmp_path_factory.mktemp("world"), random.Random(1)
-    topics = world.topics(TOPICS)
-    base = learned([world.passage(draw, topic) for _ in range(40) for topic in topics])
-    exam = world.write_exam(folder / "exam.jsonl", topics, items=80, seed=2)
-    give_away(exam, topics=TOPICS[:-1])
-    texts = world.write_texts(folder / "texts", dict.fromkeys(TOPICS, 40), topics, seed=3)
-    given = {"checkpoint": str(base), "exam": str(exam), "folder": str(texts), "hoped_gain": 0.3}
-    given |= {"budget_tokens": 5_000, "sequence_length": 96, "clip": 20}
-    return rounds.run("own-folder", given, name="seen")
-
-
-def give_away(exam: Path, *, topics: Sequence[str]) -> None:
-    """Write the wrong options in letters that no model here has read: the other topics are weak."""
-    items = [json.loads(line) for line in exam.read_text().splitlines()]
-    for item in items:
-        if item["topic"] in topics:
-            item["options"] = [
-                option if number == item["key"] else option.upper()
-                for number, option in enumerate(item["options"])
-            ]
-    exam.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return rounds.run("own-folder", short, name="seen")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from athanor.client.connection import typed
 from athanor.client.errors import AthanorError
+from athanor.client.tls import Tls, channel
 from athanor.sampler.v1 import sampler_pb2, sampler_pb2_grpc
 
 _TRANSIENT = {
@@ -60,20 +61,23 @@ class Cut:
     """Only each so many-th batch: one reader's share of several."""
 
 
-def read_batches(address: str, cut: Cut, *, deadline_s: float = 60.0) -> Iterator[Batch]:
+def read_batches(
+    address: str, cut: Cut, *, deadline_s: float = 60.0, tls: Tls | None = None
+) -> Iterator[Batch]:
     """Yield batches to the end of the stream; the last may hold fewer sequences.
 
     Args:
         address: of the sampler, `host:port`.
         cut: what to read.
         deadline_s: seconds to wait for any one batch, reconnections included.
+        tls: who the reader is; None: what the environment says, see `open_channel`.
 
     Raises:
         StreamLostError: no batch came within `deadline_s`.
         AthanorError: the sampler refuses: no such plan, impossible lengths, a starved plan.
     """
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
-        stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+    with channel(address, tls, list(_OPTIONS)) as opened:
+        stub = sampler_pb2_grpc.SamplerServiceStub(opened)
         waiting, num_positions = _Waiting(deadline_s), 0
         while True:
             # A call lives no longer than the wait: a sampler that hangs is noticed by its deadline.

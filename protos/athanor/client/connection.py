@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from athanor.client.errors import AthanorError
+from athanor.client.tls import Tls, channel
 from athanor.common.v1 import artifacts_pb2_grpc
 from athanor.common.v1 import operations_pb2_grpc as watch_pb2_grpc
 from athanor.loop.v1 import loop_pb2_grpc
@@ -88,27 +89,34 @@ class Client:
             raise typed(error) from None
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """Return a channel whose calls all have a deadline."""
+def open_channel(address: str, *, tls: Tls | None = None) -> grpc.Channel:
+    """Return a channel whose calls all have a deadline.
+
+    Without `tls` it shows the certificate that the environment names, `athanor.client.tls.NAMES`,
+    and is plain where that names none.
+
+    Raises:
+        AthanorError: `InvalidInput`, a file of the certificate cannot be read.
+    """
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ]
-    return grpc.intercept_channel(grpc.insecure_channel(address, options=options), _Deadline())
+    return grpc.intercept_channel(channel(address, tls, options), _Deadline())
 
 
-def connect(address: str) -> Client:
-    """Return a client of the `loop` service at `host:port`.
+def connect(address: str, *, tls: Tls | None = None) -> Client:
+    """Return a client of the `loop` service at `host:port`; `tls` as for `open_channel`.
 
     Used as a context manager it raises `AthanorError` for any call that fails inside.
     """
-    channel = open_channel(address)
+    opened = open_channel(address, tls=tls)
     return Client(
-        channel=channel,
-        loop=loop_pb2_grpc.LoopServiceStub(channel),
-        artifacts=artifacts_pb2_grpc.ArtifactsServiceStub(channel),
-        operations=operations_pb2_grpc.OperationsStub(channel),
-        watching=watch_pb2_grpc.OperationsWatchServiceStub(channel),
+        channel=opened,
+        loop=loop_pb2_grpc.LoopServiceStub(opened),
+        artifacts=artifacts_pb2_grpc.ArtifactsServiceStub(opened),
+        operations=operations_pb2_grpc.OperationsStub(opened),
+        watching=watch_pb2_grpc.OperationsWatchServiceStub(opened),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from athanor.client.batches import Cut, read_batches
+from athanor.client.tls import Tls
 
 
 class StreamDataset(IterableDataset[dict[str, Any]]):
@@ -35,9 +36,10 @@ class StreamDataset(IterableDataset[dict[str, Any]]):
         from_position: int = 0,
         *,
         deadline_s: float = 60.0,
+        tls: Tls | None = None,
     ) -> None:
         """Describe the stream; nothing is connected before the first batch is asked for."""
-        self._address, self._deadline_s = address, deadline_s
+        self._address, self._deadline_s, self._tls = address, deadline_s, tls
         self._plan_id, self._sequence_length = plan_id, sequence_length
         self._batch_size, self._from_position = batch_size, from_position
 
@@ -52,6 +54,6 @@ class StreamDataset(IterableDataset[dict[str, Any]]):
             from_position=self._from_position + number * self._batch_size,
             every=num_workers,
         )
-        for batch in read_batches(self._address, cut, deadline_s=self._deadline_s):
+        for batch in read_batches(self._address, cut, deadline_s=self._deadline_s, tls=self._tls):
             input_ids = torch.from_numpy(batch.tokens.astype("int64"))
             yield {"input_ids": input_ids, "position": batch.position}

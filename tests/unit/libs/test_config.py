@@ -5,6 +5,7 @@ import pytest
 
 from libs.config import ServiceConfig, read, secrets, shown
 from libs.errors import InvalidInput
+from libs.tls import Tls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,15 @@ def test_a_value_of_another_type_is_refused_by_name_and_not_repeated(name, text)
 def test_a_value_out_of_range_is_refused(env):
     with pytest.raises(InvalidInput, match="must"):
         read(OvenConfig, "oven", env)
+
+
+def test_a_certificate_is_three_files_or_none():
+    files = {"OVEN_TLS_CERT": "c", "OVEN_TLS_PRIVATE": "k", "OVEN_TLS_CA": "a"}
+    config = read(OvenConfig, "oven", files)
+    assert config.tls == Tls(cert=Path("c"), private=Path("k"), ca=Path("a"))
+    assert read(OvenConfig, "oven", {}).tls is None
+    with pytest.raises(InvalidInput, match="got no tls_private, tls_ca"):
+        read(OvenConfig, "oven", {"OVEN_TLS_CERT": "c"})
 
 
 def test_a_field_without_default_must_be_set():

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from athanor.common.v1 import options_pb2 as athanor_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!athanor/common/v1/artifacts.proto\x12\x11\x61thanor.common.v1\x1a\x1f\x61thanor/common/v1/options.proto\"3\n\x14ListArtifactsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"G\n\x15ListArtifactsResponse\x12.\n\tartifacts\x18\x01 \x03(\x0b\x32\x1b.athanor.common.v1.Artifact\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"j\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rmanifest_json\x18\x03 \x01(\t\x12\x10\n\x08run_json\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\",\n\x15VerifyArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"L\n\x16VerifyArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"(\n\x11GetLineageRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"C\n\x12GetLineageResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.athanor.common.v1.LineageNode\"\xaa\x01\n\x0bLineageNode\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.athanor.common.v1.LineageNode.InputsEntry\x12\r\n\x05notes\x18\x04 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x9f\x03\n\x10\x41rtifactsService\x12h\n\rListArtifacts\x12\'.athanor.common.v1.ListArtifactsRequest\x1a(.athanor.common.v1.ListArtifactsResponse\"\x04\x88\xb5\x18\x01\x12Q\n\x0bGetArtifact\x12%.athanor.common.v1.GetArtifactRequest\x1a\x1b.athanor.common.v1.Artifact\x12m\n\x0eVerifyArtifact\x12(.athanor.common.v1.VerifyArtifactRequest\x1a).athanor.common.v1.VerifyArtifactResponse\"\x04\x88\xb5\x18\x01\x30\x01\x12_\n\nGetLineage\x12$.athanor.common.v1.GetLineageRequest\x1a%.athanor.common.v1.GetLineageResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!athanor/common/v1/artifacts.proto\x12\x11\x61thanor.common.v1\x1a\x1f\x61thanor/common/v1/options.proto\"3\n\x14ListArtifactsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"G\n\x15ListArtifactsResponse\x12.\n\tartifacts\x18\x01 \x03(\x0b\x32\x1b.athanor.common.v1.Artifact\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"j\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rmanifest_json\x18\x03 \x01(\t\x12\x10\n\x08run_json\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\",\n\x15VerifyArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"L\n\x16VerifyArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"(\n\x11GetLineageRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"C\n\x12GetLineageResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.athanor.common.v1.LineageNode\"\xaa\x01\n\x0bLineageNode\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.athanor.common.v1.LineageNode.InputsEntry\x12\r\n\x05notes\x18\x04 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xd1\x03\n\x10\x41rtifactsService\x12t\n\rListArtifacts\x12\'.athanor.common.v1.ListArtifactsRequest\x1a(.athanor.common.v1.ListArtifactsResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator\x12_\n\x0bGetArtifact\x12%.athanor.common.v1.GetArtifactRequest\x1a\x1b.athanor.common.v1.Artifact\"\x0c\xb2\xb5\x18\x08operator\x12y\n\x0eVerifyArtifact\x12(.athanor.common.v1.VerifyArtifactRequest\x1a).athanor.common.v1.VerifyArtifactResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator0\x01\x12k\n\nGetLineage\x12$.athanor.common.v1.GetLineageRequest\x1a%.athanor.common.v1.GetLineageResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINEAGENODE_INPUTSENTRY']._loaded_options = None
   _globals['_LINEAGENODE_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_ARTIFACTSSERVICE'].methods_by_name['ListArtifacts']._loaded_options = None
-  _globals['_ARTIFACTSSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\210\265\030\001'
+  _globals['_ARTIFACTSSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\210\265\030\001\262\265\030\010operator'
+  _globals['_ARTIFACTSSERVICE'].methods_by_name['GetArtifact']._loaded_options = None
+  _globals['_ARTIFACTSSERVICE'].methods_by_name['GetArtifact']._serialized_options = b'\262\265\030\010operator'
   _globals['_ARTIFACTSSERVICE'].methods_by_name['VerifyArtifact']._loaded_options = None
-  _globals['_ARTIFACTSSERVICE'].methods_by_name['VerifyArtifact']._serialized_options = b'\210\265\030\001'
+  _globals['_ARTIFACTSSERVICE'].methods_by_name['VerifyArtifact']._serialized_options = b'\210\265\030\001\262\265\030\010operator'
   _globals['_ARTIFACTSSERVICE'].methods_by_name['GetLineage']._loaded_options = None
-  _globals['_ARTIFACTSSERVICE'].methods_by_name['GetLineage']._serialized_options = b'\210\265\030\001'
+  _globals['_ARTIFACTSSERVICE'].methods_by_name['GetLineage']._serialized_options = b'\210\265\030\001\262\265\030\010operator'
   _globals['_LISTARTIFACTSREQUEST']._serialized_start=89
   _globals['_LISTARTIFACTSREQUEST']._serialized_end=140
   _globals['_LISTARTIFACTSRESPONSE']._serialized_start=142
@@ -61,5 +63,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINEAGENODE_INPUTSENTRY']._serialized_start=727
   _globals['_LINEAGENODE_INPUTSENTRY']._serialized_end=772
   _globals['_ARTIFACTSSERVICE']._serialized_start=775
-  _globals['_ARTIFACTSSERVICE']._serialized_end=1190
+  _globals['_ARTIFACTSSERVICE']._serialized_end=1240
 # @@protoc_insertion_point(module_scope)

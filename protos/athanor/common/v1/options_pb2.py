@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61thanor/common/v1/options.proto\x12\x11\x61thanor.common.v1\x1a google/protobuf/descriptor.proto:;\n\x11\x64\x65\x61\x64line_required\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x08:2\n\x08produces\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\t:6\n\rartifact_kind\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\t:1\n\x08required\x12\x1d.google.protobuf.FieldOptions\x18\xd4\x86\x03 \x01(\x08:8\n\x0fnot_in_identity\x12\x1d.google.protobuf.FieldOptions\x18\xd5\x86\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61thanor/common/v1/options.proto\x12\x11\x61thanor.common.v1\x1a google/protobuf/descriptor.proto:;\n\x11\x64\x65\x61\x64line_required\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x08:2\n\x08produces\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\t:9\n\x0f\x61llowed_callers\x12\x1e.google.protobuf.MethodOptions\x18\xd6\x86\x03 \x03(\t:6\n\rartifact_kind\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\t:1\n\x08required\x12\x1d.google.protobuf.FieldOptions\x18\xd4\x86\x03 \x01(\x08:8\n\x0fnot_in_identity\x12\x1d.google.protobuf.FieldOptions\x18\xd5\x86\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

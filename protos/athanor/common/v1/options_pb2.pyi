@@ -5,6 +5,7 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 
@@ -12,6 +13,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 DEADLINE_REQUIRED_FIELD_NUMBER: _builtins.int
 PRODUCES_FIELD_NUMBER: _builtins.int
+ALLOWED_CALLERS_FIELD_NUMBER: _builtins.int
 ARTIFACT_KIND_FIELD_NUMBER: _builtins.int
 REQUIRED_FIELD_NUMBER: _builtins.int
 NOT_IN_IDENTITY_FIELD_NUMBER: _builtins.int
@@ -19,6 +21,11 @@ deadline_required: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.Met
 """The call may take long: without a deadline it is refused with `INVALID_ARGUMENT`."""
 produces: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Kind of the artifact that the operation makes. Empty: none."""
+allowed_callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Who may call the method, by the name in the caller's certificate: services by their noun,
+`operator` for people and the command line. Anybody else is refused with `PERMISSION_DENIED`.
+Where connections carry no certificate there is no name, and everybody may call.
+"""
 artifact_kind: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """The field holds an artifact id of this kind; `loop` checks recipes with it."""
 required: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from athanor.common.v1 import options_pb2 as athanor_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61thanor/lm/v1/lm.proto\x12\rathanor.lm.v1\x1a\x1f\x61thanor/common/v1/options.proto\"2\n\x12LoadWeightsRequest\x12\x1c\n\x0eweights_digest\x18\x01 \x01(\tB\x04\xa0\xb5\x18\x01\"E\n\x13LoadWeightsResponse\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12\x16\n\x0enum_parameters\x18\x02 \x01(\x04\"s\n\x13ScoreOptionsRequest\x12\x1c\n\x0eweights_digest\x18\x01 \x01(\tB\x04\xa0\xb5\x18\x01\x12*\n\tquestions\x18\x02 \x03(\x0b\x32\x17.athanor.lm.v1.Question\x12\x12\n\nbatch_size\x18\x03 \x01(\r\")\n\x08Question\x12\x0c\n\x04stem\x18\x01 \x01(\t\x12\x0f\n\x07options\x18\x02 \x03(\t\"V\n\x14ScoreOptionsResponse\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12&\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x15.athanor.lm.v1.Answer\"R\n\x06\x41nswer\x12\x17\n\x0flog_likelihoods\x18\x01 \x03(\x01\x12\x12\n\nnum_tokens\x18\x02 \x03(\r\x12\x1b\n\x13num_stem_tokens_cut\x18\x03 \x01(\r\"\x14\n\x12ListWeightsRequest\".\n\x13ListWeightsResponse\x12\x17\n\x0fweights_digests\x18\x01 \x03(\t2\x9c\x02\n\tLmService\x12Z\n\x0bLoadWeights\x12!.athanor.lm.v1.LoadWeightsRequest\x1a\".athanor.lm.v1.LoadWeightsResponse\"\x04\x88\xb5\x18\x01\x12]\n\x0cScoreOptions\x12\".athanor.lm.v1.ScoreOptionsRequest\x1a#.athanor.lm.v1.ScoreOptionsResponse\"\x04\x88\xb5\x18\x01\x12T\n\x0bListWeights\x12!.athanor.lm.v1.ListWeightsRequest\x1a\".athanor.lm.v1.ListWeightsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61thanor/lm/v1/lm.proto\x12\rathanor.lm.v1\x1a\x1f\x61thanor/common/v1/options.proto\"2\n\x12LoadWeightsRequest\x12\x1c\n\x0eweights_digest\x18\x01 \x01(\tB\x04\xa0\xb5\x18\x01\"E\n\x13LoadWeightsResponse\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12\x16\n\x0enum_parameters\x18\x02 \x01(\x04\"s\n\x13ScoreOptionsRequest\x12\x1c\n\x0eweights_digest\x18\x01 \x01(\tB\x04\xa0\xb5\x18\x01\x12*\n\tquestions\x18\x02 \x03(\x0b\x32\x17.athanor.lm.v1.Question\x12\x12\n\nbatch_size\x18\x03 \x01(\r\")\n\x08Question\x12\x0c\n\x04stem\x18\x01 \x01(\t\x12\x0f\n\x07options\x18\x02 \x03(\t\"V\n\x14ScoreOptionsResponse\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12&\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x15.athanor.lm.v1.Answer\"R\n\x06\x41nswer\x12\x17\n\x0flog_likelihoods\x18\x01 \x03(\x01\x12\x12\n\nnum_tokens\x18\x02 \x03(\r\x12\x1b\n\x13num_stem_tokens_cut\x18\x03 \x01(\r\"\x14\n\x12ListWeightsRequest\".\n\x13ListWeightsResponse\x12\x17\n\x0fweights_digests\x18\x01 \x03(\t2\x81\x03\n\tLmService\x12{\n\x0bLoadWeights\x12!.athanor.lm.v1.LoadWeightsRequest\x1a\".athanor.lm.v1.LoadWeightsResponse\"%\x88\xb5\x18\x01\xb2\xb5\x18\tevaluator\xb2\xb5\x18\x04loop\xb2\xb5\x18\x08operator\x12~\n\x0cScoreOptions\x12\".athanor.lm.v1.ScoreOptionsRequest\x1a#.athanor.lm.v1.ScoreOptionsResponse\"%\x88\xb5\x18\x01\xb2\xb5\x18\tevaluator\xb2\xb5\x18\x04loop\xb2\xb5\x18\x08operator\x12w\n\x0bListWeights\x12!.athanor.lm.v1.ListWeightsRequest\x1a\".athanor.lm.v1.ListWeightsResponse\"!\xb2\xb5\x18\tevaluator\xb2\xb5\x18\x04loop\xb2\xb5\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREOPTIONSREQUEST'].fields_by_name['weights_digest']._loaded_options = None
   _globals['_SCOREOPTIONSREQUEST'].fields_by_name['weights_digest']._serialized_options = b'\240\265\030\001'
   _globals['_LMSERVICE'].methods_by_name['LoadWeights']._loaded_options = None
-  _globals['_LMSERVICE'].methods_by_name['LoadWeights']._serialized_options = b'\210\265\030\001'
+  _globals['_LMSERVICE'].methods_by_name['LoadWeights']._serialized_options = b'\210\265\030\001\262\265\030\tevaluator\262\265\030\004loop\262\265\030\010operator'
   _globals['_LMSERVICE'].methods_by_name['ScoreOptions']._loaded_options = None
-  _globals['_LMSERVICE'].methods_by_name['ScoreOptions']._serialized_options = b'\210\265\030\001'
+  _globals['_LMSERVICE'].methods_by_name['ScoreOptions']._serialized_options = b'\210\265\030\001\262\265\030\tevaluator\262\265\030\004loop\262\265\030\010operator'
+  _globals['_LMSERVICE'].methods_by_name['ListWeights']._loaded_options = None
+  _globals['_LMSERVICE'].methods_by_name['ListWeights']._serialized_options = b'\262\265\030\tevaluator\262\265\030\004loop\262\265\030\010operator'
   _globals['_LOADWEIGHTSREQUEST']._serialized_start=74
   _globals['_LOADWEIGHTSREQUEST']._serialized_end=124
   _globals['_LOADWEIGHTSRESPONSE']._serialized_start=126
@@ -57,5 +59,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWEIGHTSRESPONSE']._serialized_start=551
   _globals['_LISTWEIGHTSRESPONSE']._serialized_end=597
   _globals['_LMSERVICE']._serialized_start=600
-  _globals['_LMSERVICE']._serialized_end=884
+  _globals['_LMSERVICE']._serialized_end=985
 # @@protoc_insertion_point(module_scope)
