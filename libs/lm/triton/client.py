@@ -130,7 +130,10 @@ class TritonLm:
         candidates = [each for each in replica.ready() if each.startswith(CANDIDATE)]
         for idle in candidates[: -self._max_models]:
             replica.unload(idle, timeout_s=self._timeout_s)
-        _check(digest, self._held(replica, name))
+        held = self._held(replica, name)
+        if not held:  # by another client that had more models to ask than the replica holds
+            raise Unavailable(f"Triton at {replica.address}: {name} was let go of as it was loaded")
+        _check(digest, held)
 
     def _publish(self, digest: str) -> str:
         """Put the weights into the repository, unless they are there; return the model's name."""

@@ -4,6 +4,7 @@ Through the gRPC stubs that tritonclient ships, on a channel of `libs.rpc`: that
 deadline, the trace and typed errors, which tritonclient's own streaming client does not.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,11 +86,13 @@ class Replica:
             self._stub.RepositoryModelUnload(request, timeout=timeout_s, metadata=self._metadata)
 
     def ready(self) -> list[str]:
-        """Return the models that answer, the one that was asked longest ago first."""
+        """Return the models that answer: asked longest ago first, those never asked last."""
         request = service_pb2.ModelStatisticsRequest()
         with self._translated("any"):
             found = self._stub.ModelStatistics(request, timeout=_LOOK_S).model_stats
-        return [each.name for each in sorted(found, key=lambda each: each.last_inference)]
+        # One that was never asked was loaded a moment ago by somebody who is about to ask.
+        found = sorted(found, key=lambda each: each.last_inference or math.inf)
+        return [each.name for each in found]
 
     def close(self) -> None:
         """Close the channel."""
