@@ -1,3 +1,4 @@
 """Full-text search: `port` (what callers see), `rank` (the score), `exact` (proposals made exact),
-`ledger` (what exactness needs stored), `tantivy` (the embedded engine).
+`names`; the embedded engine: `tantivy`, `ledger` (what exactness needs stored); the cluster's:
+`elasticsearch`, before the folder `elastic`.
 """

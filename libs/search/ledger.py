@@ -99,10 +99,15 @@ class Ledger:
             document_frequencies=self._counts,
         )
 
-    def put(self, entries: Iterable[tuple[str, str]]) -> Changes:
-        """Add (id, terms) pairs, replacing those of the same id; equal ones change nothing."""
-        new = {id_: terms for id_, terms in entries if self._terms(id_) != terms}
-        removed = [self._number_by_id[id_] for id_ in new if id_ in self._number_by_id]
+    def put(self, entries: Iterable[tuple[str, str]], *, alone: bool = False) -> Changes:
+        """Add (id, terms) pairs, replacing those of the same id; equal ones change nothing.
+
+        `alone` buries all others in the same change.
+        """
+        given = dict(entries)
+        new = {id_: terms for id_, terms in given.items() if self._terms(id_) != terms}
+        others = self._number_by_id.keys() - given if alone else ()
+        removed = [self._number_by_id[id_] for id_ in (*new, *others) if id_ in self._number_by_id]
         with self._change(removed) as database:
             numbers = [
                 database.execute("INSERT INTO entries(id, terms) VALUES (?, ?)", pair).lastrowid

@@ -51,6 +51,17 @@ class Search(Protocol):
         """Open the index, empty if it is new. An index that cannot be read is rebuilt empty."""
         ...
 
+    def rebuild(self, name: str, entries: Iterable[Entry]) -> None:
+        """Make the index hold exactly these entries, at once.
+
+        A search that runs meanwhile sees all that was there before or all that is there now; what
+        another adds or deletes meanwhile may be replaced too.
+        """
+        ...
+
     def drop(self, name: str) -> None:
-        """Remove the index; safe to repeat."""
+        """Remove the index; safe to repeat.
+
+        Who still holds it opened goes on with what it held, or is told by `NotFound`.
+        """
         ...

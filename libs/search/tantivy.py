@@ -6,7 +6,6 @@ the ledger; a ledger that cannot be read is begun anew, empty. One process owns 
 """
 
 import logging
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,14 +15,14 @@ from threading import Lock, RLock
 
 import tantivy
 
-from libs.errors import Busy, Corrupt, InvalidInput, Unavailable
-from libs.search.exact import Proposal, search
+from libs.errors import Busy, Corrupt, Unavailable
+from libs.search import names
+from libs.search.exact import Collection, Proposal, Proposals, known, search
 from libs.search.ledger import Changes, Ledger
 from libs.search.port import Entry, Hit
-from libs.search.rank import K1
+from libs.search.rank import K1, idf
 from libs.words import terms
 
-_NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _HEAP_BYTES = 50_000_000
 _BURIED_SHARE = 0.05
 """Removed entries, as a share of all, from which the engine is filled again: above it the proof
@@ -46,6 +45,10 @@ class TantivySearch:
                 self._indexes[name] = TantivyIndex(self._folder(name))
             return self._indexes[name]
 
+    def rebuild(self, name: str, entries: Iterable[Entry]) -> None:
+        """Make the index hold exactly these entries, at once."""
+        self.index(name).replace(entries)
+
     def drop(self, name: str) -> None:
         """Remove the index; safe to repeat."""
         folder = self._folder(name)
@@ -56,9 +59,7 @@ class TantivySearch:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(f"an index name must match {_NAME.pattern}, got {name!r}")
-        return self._root / name
+        return self._root / names.check(name)
 
 
 class TantivyIndex:
@@ -73,9 +74,13 @@ class TantivyIndex:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Index the entries and make them searchable; an id already there is replaced."""
-        prepared = [(entry.id, " ".join(terms(entry.text))) for entry in entries]
         with self._lock, _engine_errors():
-            self._follow(self._ledger.put(prepared))
+            self._follow(self._ledger.put(_prepared(entries)))
+
+    def replace(self, entries: Iterable[Entry]) -> None:
+        """Hold exactly these entries."""
+        with self._lock, _engine_errors():
+            self._follow(self._ledger.put(_prepared(entries), alone=True))
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the ids and make the removal visible."""
@@ -86,7 +91,9 @@ class TantivyIndex:
         """Return for each query up to `top_k` hits, best first; an empty query has none."""
         with self._lock, _engine_errors():
             self._catch_up()
-            return [search(self._ledger, terms(query), top_k, self._propose) for query in queries]
+            collection = _collection(self._ledger)
+            wanted = [known(terms(query), collection.statistics) for query in queries]
+            return [search(collection, query, top_k, self._propose) for query in wanted]
 
     def __len__(self) -> int:
         return len(self._ledger)
@@ -96,14 +103,15 @@ class TantivyIndex:
         with self._lock:
             self._ledger.close()
 
-    def _propose(self, query: Mapping[str, int], limit: int) -> list[Proposal]:
+    def _propose(self, query: Mapping[str, int], limit: int) -> Proposals:
         parts = [(tantivy.Occur.Should, self._term(*item)) for item in query.items()]
         found = self._searcher.search(tantivy.Query.boolean_query(parts), limit, count=False).hits
         numbers = self._searcher.fast_field_values("number", [address for _, address in found])
-        return [
-            Proposal(int(number or 0), score / (K1 + 1))
-            for (score, _), number in zip(found, numbers, strict=True)
-        ]
+        best = [self._proposal(int(number or 0)) for number in numbers]
+        return Proposals(best, found[-1][0] if len(found) == limit else 0.0)
+
+    def _proposal(self, number: int) -> Proposal:
+        return Proposal(self._ledger.id(number), self._ledger.frequencies(number))
 
     def _term(self, term: str, times: int) -> tantivy.Query:
         query = tantivy.Query.term_query(self._engine.schema, "terms", term, "freq")
@@ -162,6 +170,32 @@ class TantivyIndex:
     @property
     def _mark(self) -> Path:
         return self._folder / "generation"
+
+
+def _prepared(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    return [(entry.id, " ".join(terms(entry.text))) for entry in entries]
+
+
+def _collection(ledger: Ledger) -> Collection:
+    """Return what the ledger knows, and how far off the engine is by counting what is buried.
+
+    The engine forgets buried entries when it likes. Its idf is lowest while it counts all that have
+    the term, and its mean length while it counts all, as empty ones.
+    """
+    statistics, buried = ledger.statistics, ledger.buried
+
+    def engine_idf(term: str) -> float:
+        count = statistics.document_frequencies[term]
+        return idf(len(ledger) + buried[term], count + buried[term])
+
+    counted = len(ledger) + ledger.num_buried
+    mean_length = statistics.mean_length * len(ledger) / max(counted, 1)
+    return Collection(
+        statistics=statistics,
+        engine_idf=engine_idf,
+        engine_mean_length=mean_length,
+        engine_factor=K1 + 1,
+    )
 
 
 def _schema() -> tantivy.Schema:

@@ -3,23 +3,15 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from libs.errors import InvalidInput
-from libs.search.port import Entry, Index, Search
-from libs.search.tantivy import TantivySearch
+from libs.search.port import Entry, Index
 from libs.words import terms
 
 VOCABULARY = [f"w{rank}" for rank in range(120)]
 WEIGHTS = [1 / (rank + 1) for rank in range(120)]
-
-
-@pytest.fixture(params=["tantivy"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Search]:
-    yield {"tantivy": TantivySearch}[request.param](tmp_path)
 
 
 def generated(count: int, seed: int) -> list[Entry]:
@@ -163,3 +155,72 @@ def test_indexes_are_apart_and_a_dropped_one_is_empty(engine):
 def test_a_name_that_leaves_the_store_is_refused(engine):
     with pytest.raises(InvalidInput, match="name"):
         engine.index("../elsewhere")
+
+
+def test_a_rebuilt_index_holds_exactly_what_it_was_given(engine):
+    index = engine.index("i")
+    index.add(old := generated(60, seed=6))
+    new = [*generated(40, seed=7), Entry("other", "w1 w2")]
+    engine.rebuild("i", [*new, old[50], old[50]])
+    assert len(index) == 42
+    assert_equal_to_brute_force(index, [*new, old[50]])
+    engine.rebuild("i", [])
+    assert engine.index("i").search(["w1"], top_k=1) == [[]]
+
+
+def test_an_index_can_be_new_when_it_is_rebuilt(engine):
+    engine.rebuild("i", [Entry("a", "word")])
+    assert [hit.id for hit in engine.index("i").search(["word"], top_k=1)[0]] == ["a"]
+
+
+def test_of_an_id_given_twice_the_later_text_counts(engine):
+    index = engine.index("i")
+    index.add([Entry("a", "first"), Entry("b", "word"), Entry("a", "second")])
+    assert [len(hits) for hits in index.search(["first", "second"], top_k=5)] == [0, 1]
+    index.add([Entry("a", "third"), Entry("a", "second")])
+    assert [len(hits) for hits in index.search(["third", "second"], top_k=5)] == [0, 1]
+
+
+def test_long_and_odd_ids_come_back_as_they_are(engine):
+    ids = sorted(["x" * 600, "a/b c?*", "深度", "🙂", "_id", "-"])
+    index = engine.index("i")
+    index.add(Entry(id_, "word") for id_ in ids)
+    assert [hit.id for hit in index.search(["word"], top_k=9)[0]] == ids
+    index.delete(ids[1:])
+    assert [hit.id for hit in index.search(["word"], top_k=9)[0]] == ids[:1]
+
+
+def test_names_that_differ_in_case_or_signs_alone_are_different_indexes(engine):
+    names = ["Name", "name", "NAME", "=4eame", "_name", "-name", "name.1", "name-v000001"]
+    for name in names:
+        engine.index(name).add([Entry(name, "word")])
+    found = [engine.index(name).search(["word"], top_k=9)[0] for name in names]
+    assert [[hit.id for hit in hits] for hits in found] == [[name] for name in names]
+
+
+def test_a_query_of_thousands_of_terms_equals_brute_force(engine):
+    rng = random.Random(8)
+    words = [f"q{number}" for number in range(4000)]
+    entries = [Entry(f"d{n}", " ".join(rng.choices(words, k=40))) for n in range(150)]
+    query = " ".join(words[:2500] + words[:40])
+    index = engine.index("i")
+    index.add(entries)
+    (hits,) = index.search([query], top_k=12)
+    expected = brute_force(entries, query, 12)
+    assert [hit.id for hit in hits] == [id_ for id_, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([s for _, s in expected], rel=1e-12)
+
+
+def test_two_terms_longer_than_an_engines_token_are_two(engine):
+    long = "\U00010330" * 127  # a letter of two UTF-16 units
+    index = engine.index("i")
+    index.add([Entry("a", long + "\U00010331"), Entry("b", long + "\U00010332")])
+    found = index.search([long + "\U00010331", long, "\U00010330"], top_k=5)
+    assert [[hit.id for hit in hits] for hits in found] == [["a"], [], []]
+
+
+def test_empty_texts_count_for_the_statistics(engine):
+    entries = [*generated(30, seed=9), *(Entry(f"e{number}", "!") for number in range(30))]
+    index = engine.index("i")
+    index.add(entries)
+    assert_equal_to_brute_force(index, entries)

@@ -1,0 +1,202 @@
+"""Which index a name means now, and how another takes its place in one step.
+
+An alias points to one version of an index. A rebuild fills the next version under an alias of its
+own and moves the real alias to it: a search meets the old entries or the new ones, never a part.
+Two that rebuild at once fill versions of their own, and the later one's stays. A version without
+the alias is left over by a process that died; it is deleted when it is old enough for that.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from libs.clock import Clock
+from libs.errors import Busy, Conflict, ServiceError
+from libs.search.elastic import bulk, documents, names
+from libs.search.elastic.server import Gone, Server
+
+_TRIES = 5
+"""How often an index may be swapped under a writer, or a version's name be taken, in one call."""
+_LEFT_OVER_S = 3600.0
+"""Age from which a version without the alias is no longer being filled by anybody."""
+_POLL_S = 0.05
+_LOGGER = logging.getLogger(__name__)
+
+
+class Version(NamedTuple):
+    """One index there."""
+
+    name: str
+    uuid: str
+    created_s: float
+    """Wall time of the server."""
+    is_live: bool
+    meta: dict[str, int]
+
+
+class Versions:
+    """The versions of one index; threads and processes may share it."""
+
+    def __init__(
+        self, server: Server, alias: str, *, num_shards: int, grace_s: float, clock: Clock
+    ) -> None:
+        self.alias = alias
+        self._server, self._num_shards = server, num_shards
+        self._grace_s, self._clock = grace_s, clock
+
+    def live(self) -> Version | None:
+        """Return the version that the alias points to, if any."""
+        return next((version for version in self._all() if version.is_live), None)
+
+    def open(self) -> bool:
+        """Delete what is left over or cannot be read; tell whether there is an index.
+
+        Raises:
+            Conflict: a newer Athanor wrote it.
+        """
+        found = self._all()
+        live = next((version for version in found if version.is_live), None)
+        if live is not None and self._is_outdated(live):
+            _LOGGER.warning("index %s is begun anew, empty: it says %s", self.alias, live.meta)
+            self._delete(live.name)
+            live = None
+        self._sweep(found)
+        return live is not None
+
+    def write(self, actions: Sequence[bulk.Action]) -> None:
+        """Do the actions on the live version, made if there is none, all on the same one."""
+        for _ in range(_TRIES):
+            before = self._ensure()
+            with suppress(Gone):
+                bulk.write(self._server, self.alias, actions)
+                after = self.live()
+                if after is not None and after.uuid == before.uuid:
+                    return
+        raise Busy(f"index {self.alias} was swapped or dropped {_TRIES} times while it was written")
+
+    def rebuild(self, actions: Iterable[bulk.Action]) -> None:
+        """Fill a new version and let it take the place of the live one."""
+        name = self._create(names.filling)
+        try:
+            bulk.write(self._server, names.filling(name), actions)
+            replaced = self._swap(name)
+        except ServiceError:
+            with suppress(ServiceError):
+                self._delete(name)
+            raise
+        for old in replaced:
+            self._retire(old)
+        self._sweep(self._all())
+
+    def drop(self) -> None:
+        """Delete all versions."""
+        for version in self._all():
+            self._delete(version.name)
+
+    def _all(self) -> list[Version]:
+        with self._server.errors(f"look for index {self.alias}"):
+            answer = self._server.client.indices.get(
+                index=names.versions(self.alias),
+                filter_path="*.aliases,*.mappings._meta,*.settings.index.creation_date,"
+                "*.settings.index.uuid",
+            )
+        found = []
+        for name, each in answer.body.items():
+            index = each["settings"]["index"]
+            created_s = int(index["creation_date"]) / 1000
+            is_live = self.alias in each.get("aliases", {})
+            meta = each.get("mappings", {}).get("_meta", {})
+            found.append(Version(name, index["uuid"], created_s, is_live, meta))
+        return found
+
+    def _is_outdated(self, live: Version) -> bool:
+        mine = documents.meta()
+        if any(live.meta.get(part, 0) > number for part, number in mine.items()):
+            raise Conflict(
+                f"index {self.alias}: expected {mine}, a newer Athanor wrote {live.meta}"
+            )
+        return live.meta != mine
+
+    def _ensure(self) -> Version:
+        """Return the live version, made if there is none."""
+        for _ in range(_TRIES):
+            found = self.live()
+            if found is not None:
+                return found
+            with suppress(Conflict):  # another made it first
+                self._create(lambda _: self.alias)
+        raise Busy(f"index {self.alias} was dropped {_TRIES} times while it was made")
+
+    def _create(self, alias_of: Callable[[str], str]) -> str:
+        """Make the next version, empty, under an alias. Raises `Conflict` when that is taken."""
+        number = max((names.number(each.name) for each in self._all()), default=0)
+        while True:
+            number += 1
+            name = names.version(self.alias, number)
+            try:
+                self._make(name, alias_of(name))
+            except Conflict:
+                if not self._is_there(name):
+                    raise
+            else:
+                return name
+
+    def _make(self, name: str, alias: str) -> None:
+        with self._server.errors(f"creation of index {name}"):
+            self._server.client.indices.create(
+                index=name,
+                settings=documents.settings(self._num_shards),
+                mappings=documents.mappings(),
+                # Of two that make the first version of an index, the server refuses the second.
+                aliases={alias: {"is_write_index": True}},
+                timeout=self._server.patience,
+                master_timeout=self._server.patience,
+            )
+
+    def _is_there(self, name: str) -> bool:
+        return any(each.name == name for each in self._all())
+
+    def _swap(self, name: str) -> list[Version]:
+        """Move the alias to a version; return those that had it."""
+        replaced = [each for each in self._all() if each.is_live]
+        everywhere = {"index": names.versions(self.alias), "alias": self.alias, "must_exist": False}
+        actions: list[dict[str, Any]] = [
+            {"remove": everywhere},
+            {"remove": {"index": name, "alias": names.filling(name)}},
+            {"add": {"index": name, "alias": self.alias, "is_write_index": True}},
+        ]
+        with self._server.errors(f"swap of {self.alias} to {name}"):
+            self._server.client.indices.update_aliases(
+                actions=actions,
+                timeout=self._server.patience,
+                master_timeout=self._server.patience,
+            )
+        return [each for each in replaced if each.name != name]
+
+    def _retire(self, old: Version) -> None:
+        """Delete a version once no search reads it, or the grace is over."""
+        give_up = time.monotonic() + self._grace_s
+        with suppress(Gone):
+            while self._num_readers(old.name) and time.monotonic() < give_up:
+                time.sleep(_POLL_S)
+        self._delete(old.name)
+
+    def _num_readers(self, name: str) -> int:
+        with self._server.errors(f"statistics of {name}"):
+            answer = self._server.client.indices.stats(
+                index=name, metric="search", filter_path="_all.total.search.open_contexts"
+            )
+        return int(answer["_all"]["total"]["search"]["open_contexts"])
+
+    def _sweep(self, versions: Iterable[Version]) -> None:
+        oldest_s = self._clock.now() - _LEFT_OVER_S
+        for version in versions:
+            if not version.is_live and version.created_s < oldest_s:
+                _LOGGER.info("deletes index %s, left over by a process that died", version.name)
+                self._delete(version.name)
+
+    def _delete(self, name: str) -> None:
+        with suppress(Gone), self._server.errors(f"deletion of index {name}"):
+            self._server.client.indices.delete(index=name, master_timeout=self._server.patience)
