@@ -9,8 +9,8 @@
 
 A write whose answer was lost is sent again; it knows its own earlier success by the `writer` in the
 object's metadata, a random number of each call. So a create that returns has made the blob and of
-racing creators one returns, with one exception: two that send the same bytes in parts, where the
-second takes the first for killed, may both return.
+racing creators one returns. (One exception: of two that send the same bytes in parts, the second
+takes the first for killed and joins its upload; if then an answer is lost, both may return.)
 
 MinIO hides a blob that lies under another's name (`a/b` beside `a`) from `list`; Athanor has none.
 Deletes are unconditional. Nobody is kept from reading what a bucket's policy lets him read, and
@@ -43,9 +43,9 @@ from libs.blobs.parts import (
 from libs.blobs.port import Blob, Read
 from libs.blobs.s3 import S3, Headers
 from libs.blobs.s3_errors import OutOfRange
-from libs.blobs.upload import Upload
+from libs.blobs.upload import Refused, Upload
 from libs.clock import Clock
-from libs.errors import Busy, Conflict, Corrupt, Forbidden, InvalidInput, NotFound, Unavailable
+from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound
 
 T = TypeVar("T")
 
@@ -187,19 +187,12 @@ class MinioBlobs:
                 if etag is not None:
                     raise NotFound(f"there is no blob {name}") from None
                 self._s3.make_bucket(self._place(name)[0])
-            except Conflict:
+            except Conflict as conflict:
                 with suppress(NotFound):  # it vanished meanwhile, or only its upload was ended
                     found = self._stat(name)
-                    if found.writer == writer:
+                    if found.writer == writer and not isinstance(conflict, Refused):
                         return found.blob  # an earlier sending succeeded, its answer was lost
                     _refuse(found.blob, etag)
-            except Forbidden as error:
-                if self._s3.may_write(*self._place(name)):
-                    raise Unavailable(
-                        f"{name}: {self._s3.server} refuses the write though the credentials may: "
-                        "its disk is read-only"
-                    ) from error
-                raise
         raise Busy(f"{name} changed {_TRIES} times while it was written")
 
     def _put(self, name: str, source: Source, etag: str | None, writer: str) -> str:

@@ -18,7 +18,8 @@ from libs.errors import Corrupt
 PART_BYTES = 16 << 20
 """Large enough that a request's fixed cost does not show, small enough to be sent again."""
 _MAX_PARTS = 10_000  # S3's limit for one object
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 128 << 10
+"""Fits a cache of the processor: a piece of 1 MiB costs half as much again in processor time."""
 
 
 class Span(NamedTuple):

@@ -2,13 +2,14 @@
 
 minio-py 7.2 has no public parameter for a condition on PUT, for the parts of an upload or for the
 time that a request is signed with. So one private method of it is called (`Minio._execute`, in
-`S3.request`) and one is extended (`Minio._build_headers`, in `_Client`); both are covered by
+`S3._once`) and one is extended (`Minio._build_headers`, in `_Client`); both are covered by
 `tests/contract/test_blobs.py` on the real server, which tells when they change.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import sleep
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -18,9 +19,9 @@ from minio.time import to_amz_date
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 
 from libs.blobs.parts import Body
-from libs.blobs.s3_errors import FAILURES, failure
+from libs.blobs.s3_errors import FAILURES, code_of, failure
 from libs.clock import Clock, pause_s
-from libs.errors import Busy, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from libs.errors import Busy, Conflict, Forbidden, InvalidInput, Unavailable
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -72,7 +73,7 @@ class S3:
         bucket: str,
         key: str | None = None,
         *,
-        body: bytes | Callable[[], Body] = b"",
+        body: bytes | Callable[[], Body | bytes] = b"",
         headers: Headers | None = None,
         query: Headers | None = None,
         what: str = "",
@@ -80,30 +81,48 @@ class S3:
     ) -> T:
         """Send a request and return what `use` makes of its answer, read inside the repeats.
 
-        A body that streams is given as a function, called anew for every repeat. Raises one of
+        A body may be given as a function, called anew for every repeat. Raises one of
         the eight errors, its text beginning with `what`.
         """
+        writes = method in ("PUT", "POST")
+        return self.repeated(
+            partial(self._once, method, bucket, key, body, headers, query, use),
+            what or f"{bucket}/{key or ''}",
+            may=partial(self._may_write, bucket, key) if key and writes else None,
+        )
 
-        def act() -> T:
-            # The private call: `_execute` takes any headers and query, the public calls do not.
-            response = self._client._execute(
-                method,
-                bucket,
-                key,
-                body=cast(bytes, body() if callable(body) else body),
-                headers={**headers} if headers else {},
-                query_params={**query} if query else {},
-                preload_content=False,
-            )
-            try:
-                return use(response)
-            finally:
-                response.close() if response.length_remaining else response.release_conn()
+    def _once(
+        self,
+        method: str,
+        bucket: str,
+        key: str | None,
+        body: bytes | Callable[[], Body | bytes],
+        headers: Headers | None,
+        query: Headers | None,
+        use: Callable[[BaseHTTPResponse], T],
+    ) -> T:
+        # The private call: `_execute` takes any headers and query, the public calls do not.
+        response = self._client._execute(
+            method,
+            bucket,
+            key,
+            body=cast(bytes, body() if callable(body) else body),
+            headers={**headers} if headers else {},
+            query_params={**query} if query else {},
+            preload_content=False,
+        )
+        try:
+            return use(response)
+        finally:
+            response.close() if response.length_remaining else response.release_conn()
 
-        return self.repeated(act, what or f"{bucket}/{key or ''}")
+    def repeated(
+        self, act: Callable[[], T], what: str, *, may: Callable[[], bool] | None = None
+    ) -> T:
+        """Return what `act` returns, tried again while it fails for want of the server.
 
-    def repeated(self, act: Callable[[], T], what: str) -> T:
-        """Return what `act` returns, tried again while it fails for want of the server."""
+        `may` tells of a write that was denied whether the credentials may do it all the same.
+        """
         begin = self._clock.monotonic()
         failures = 0
         while True:
@@ -111,6 +130,11 @@ class S3:
                 return act()
             except FAILURES as error:
                 raised = failure(error, what=what, server=self.server, now=self._clock.now())
+                if may is not None and isinstance(raised, Forbidden) and may():
+                    raised = Unavailable(
+                        f"{what}: {self.server} refuses a write that the credentials may do: "
+                        "its disk is read-only"
+                    )
                 failures += 1
                 pause = pause_s(failures, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
                 is_late = self._clock.monotonic() + pause - begin > self._last_try_s
@@ -131,20 +155,6 @@ class S3:
         with suppress(Conflict):
             self.repeated(lambda: self._client.make_bucket(bucket), f"bucket {bucket}")
 
-    def may_write(self, bucket: str, key: str) -> bool:
-        """True if the credentials may write the object; found out by a PUT that cannot succeed.
-
-        MinIO says AccessDenied both of a policy and of a disk that became read-only, but looks at
-        the policy first, at the condition next and at the disk last.
-        """
-        try:
-            self.request("PUT", bucket, key, headers={"If-Match": '"none"'}, use=lambda _: None)
-        except Forbidden:
-            return False
-        except (NotFound, Conflict):
-            return True
-        return True
-
     def link(self, bucket: str, key: str, *, expires_s: float) -> str:
         """Return a URL that reads one object without credentials until it expires."""
         return self._client.get_presigned_url(
@@ -154,6 +164,19 @@ class S3:
             expires=timedelta(seconds=expires_s),
             request_date=datetime.fromtimestamp(self._clock.now(), UTC),
         )
+
+    def _may_write(self, bucket: str, key: str) -> bool:
+        """True if a policy lets the credentials write; found out by a PUT that cannot succeed.
+
+        MinIO says AccessDenied of a policy, of a disk that became read-only, and for an instant
+        where a folder is made beside one that is removed. But it looks at the policy first, at
+        the condition next and at the disk last.
+        """
+        try:
+            self._once("PUT", bucket, key, b"", {"If-Match": '"none"'}, None, lambda _: None)
+        except FAILURES as error:
+            return code_of(error) in ("PreconditionFailed", "NoSuchKey")
+        return True
 
 
 class _Client(Minio):

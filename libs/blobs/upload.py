@@ -6,8 +6,9 @@ is remembered on this side. Completing names every part's etag, and is condition
 an upload that another writer filled with other bytes is refused, never mixed.
 """
 
+import itertools
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ class _Part(NamedTuple):
     etag: str
     sha256: str
     """As base64."""
+
+
+class Refused(Conflict):
+    """The upload was not completed by this call, for certain: no answer was lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class Upload:
             sent = self._send_parts(missing, query)
             return self._complete(sorted([*there, *sent]), query, condition)
         except NotFound as error:
-            raise Conflict(f"{self.name}: its upload was ended by somebody else") from error
+            raise Refused(f"{self.name}: its upload was ended by somebody else") from error
         except Conflict:
             self._abort(query)
             raise
@@ -103,7 +108,19 @@ class Upload:
             ElementTree.SubElement(element, "ChecksumSHA256").text = part.sha256
             ElementTree.SubElement(element, "ETag").text = part.etag
             ElementTree.SubElement(element, "PartNumber").text = str(part.number)
-        answer = self._ask("POST", query, body=ElementTree.tostring(root), headers=condition)
+        text = ElementTree.tostring(root)
+        sendings = itertools.count()
+
+        def body() -> bytes:
+            next(sendings)
+            return text
+
+        try:
+            answer = self._ask("POST", query, body=body, headers=condition)
+        except (Conflict, NotFound) as error:
+            if next(sendings) == 1:
+                raise Refused(str(error)) from error
+            raise Conflict(str(error)) from error
         if answer.tag.endswith("Error"):  # S3 may find out after it has said 200
             raise Unavailable(f"{self.name}: {self.s3.server} says {_text(answer, 'Code')}")
         return _text(answer, "ETag").strip('"')
@@ -162,7 +179,12 @@ class Upload:
             marker = _text(answer, "NextPartNumberMarker") if is_more else ""
 
     def _ask(
-        self, method: str, query: Headers, *, body: bytes = b"", headers: Headers | None = None
+        self,
+        method: str,
+        query: Headers,
+        *,
+        body: bytes | Callable[[], bytes] = b"",
+        headers: Headers | None = None,
     ) -> ElementTree.Element:
         return self.s3.request(
             method,

@@ -163,7 +163,8 @@ def test_a_stopped_server_is_unavailable_by_name_within_the_deadline(minio, dire
 
 
 @pytest.mark.parametrize("content", [b"new", LARGE], ids=["small", "parts"])
-def test_a_read_only_disk_is_unavailable_and_not_forbidden(minio, blobs, content):
+def test_a_read_only_disk_is_unavailable_and_not_forbidden(minio, direct, content):
+    blobs = direct(deadline_s=1.5)
     old = blobs.create(NAME, b"old")
     minio.read_only(True)
     try:
