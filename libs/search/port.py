@@ -24,7 +24,15 @@ class Hit(NamedTuple):
     score: float
 
 
-class Index(Protocol):
+class Searchable(Protocol):
+    """What can be asked."""
+
+    def search(self, queries: Sequence[str], *, top_k: int) -> list[list[Hit]]:
+        """Return for each query up to `top_k` hits, best first; an empty query has none."""
+        ...
+
+
+class Index(Searchable, Protocol):
     """One index. Adding the same entry twice, or deleting an absent id, changes nothing."""
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -33,10 +41,6 @@ class Index(Protocol):
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the ids and make the removal visible."""
-        ...
-
-    def search(self, queries: Sequence[str], *, top_k: int) -> list[list[Hit]]:
-        """Return for each query up to `top_k` hits, best first; an empty query has none."""
         ...
 
     def __len__(self) -> int:

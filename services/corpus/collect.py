@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from libs.errors import InvalidInput
-from libs.search.port import Hit, Index
+from libs.search.port import Hit, Searchable
 from libs.words import terms, words
 from services.corpus.decontaminate import Exams
 from services.corpus.dedup import NearDuplicates
@@ -75,10 +75,18 @@ class Asked:
         return sorted(rows, key=lambda row: (row["passage_id"], row["query_id"], row["rank"]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sifted(Kept):
+    """What of the hits may be trained on, and what they were chosen from."""
+
+    found: Sequence[str]
+    """Ids of all that was found, best first."""
+
+
 def ask(
     seeds: Sequence[Query],
     passages: Mapping[str, Row],
-    index: Index,
+    index: Searchable,
     limits: Limits,
     report: Report,
 ) -> Asked:
@@ -131,7 +139,7 @@ def _grown(
 
 
 def _search(
-    index: Index, queries: Sequence[Query], top_k: int, report: Callable[[int], None]
+    index: Searchable, queries: Sequence[Query], top_k: int, report: Callable[[int], None]
 ) -> list[Sequence[Hit]]:
     found: list[Sequence[Hit]] = []
     for start in range(0, len(queries), _BATCH):
@@ -150,7 +158,7 @@ def sift(
     limits: Limits,
     *,
     missed: Sequence[Row] = (),
-) -> Kept:
+) -> Sifted:
     """Return what of the hits may be trained on, and why the rest may not.
 
     Args:
@@ -176,7 +184,11 @@ def sift(
             refusals.append(refusal)
     detail = "the index left it out, it shares words with an item"
     refusals += [Refusal(row["passage_id"], Reason.CONTAMINATED, detail) for row in missed]
-    result = Kept(rows=[kept[id_] for id_ in sorted(kept)], refusals=sorted(refusals))
+    result = Sifted(
+        rows=[kept[id_] for id_ in sorted(kept)],
+        refusals=sorted(refusals),
+        found=[candidate.id for candidate in fused],
+    )
     _check_share(result.num_refused(Reason.CONTAMINATED), len(fused) + len(missed), limits)
     return result
 

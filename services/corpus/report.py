@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from libs.blocks import Block
-from services.corpus.collect import Asked
+from services.corpus.collect import Asked, Sifted
 from services.corpus.dedup import MIN_JACCARD
-from services.corpus.fusion import fuse
 from services.corpus.index import Kept
 from services.corpus.queries import Kind, Query
 from services.corpus.records import Reading, Row
@@ -45,13 +44,12 @@ def index_blocks(kept: Kept, num_items: int) -> list[Block]:
     ]
 
 
-def collect_blocks(asked: Asked, kept: Kept, passages: Mapping[str, Row]) -> list[Block]:
+def collect_blocks(asked: Asked, kept: Sifted, passages: Mapping[str, Row]) -> list[Block]:
     """Return the blocks of passages made by `Collect`."""
     by_kind = Counter(query.kind for query in asked.queries)
     kinds = ", ".join(f"{by_kind[kind]:,} {kind.value}" for kind in Kind)
-    num_found = len({hit.id for hits in asked.hits for hit in hits})
     text = (
-        f"{len(asked.queries):,} queries ({kinds}) found {num_found:,} passages;"
+        f"{len(asked.queries):,} queries ({kinds}) found {len(kept.found):,} passages;"
         f" {len(kept.rows):,} of them ({kept.num_words:,} words) were kept."
     )
     return [
@@ -82,7 +80,7 @@ def _refusals(refusals: Sequence[Refusal]) -> Block:
     return Block(kind="table", title="Refused, by reason", columns=columns, rows=rows)
 
 
-def _examples(asked: Asked, kept: Kept, passages: Mapping[str, Row]) -> Block:
+def _examples(asked: Asked, kept: Sifted, passages: Mapping[str, Row]) -> Block:
     """Show queries spread over kinds and topics, each with its best passages and their fate."""
     fate = {
         refusal.id: f"refused: {refusal.reason.value}, {refusal.detail}"
@@ -100,17 +98,16 @@ def _examples(asked: Asked, kept: Kept, passages: Mapping[str, Row]) -> Block:
     return Block(kind="examples", title="How passages were found", text=text, rows=rows)
 
 
-def _why_kept(asked: Asked, kept: Kept) -> dict[str, str]:
+def _why_kept(asked: Asked, kept: Sifted) -> dict[str, str]:
     """Say of each passage kept where it stood among all that was found, and what it passed."""
-    fused = fuse([[hit.id for hit in hits] for hits in asked.hits])
-    rank_by_id = {each.id: rank for rank, each in enumerate(fused, 1)}
+    rank_by_id = {id_: rank for rank, id_ in enumerate(kept.found, 1)}
     num_queries = Counter(hit.id for hits in asked.hits for hit in hits)
     passed = (
         "it overlaps no exam item, breaks no rule of quality, and no better one is like it "
         f"(Jaccard {MIN_JACCARD:g})"
     )
     return {
-        id_: f"kept: rank {rank_by_id[id_]:,} of {len(fused):,} found, "
+        id_: f"kept: rank {rank_by_id[id_]:,} of {len(kept.found):,} found, "
         f"queries that found it: {num_queries[id_]:,}; {passed}"
         for id_ in (row["passage_id"] for row in kept.rows)
     }

@@ -1,19 +1,25 @@
 """Keeps the passages that were searched last open, each with a search index built on demand.
 
-An index is a copy of an artifact and may be lost at any time: it is built again when its number of
-entries is not the artifact's.
+An index is a copy of an artifact and may be lost at any time, to another process too where several
+share an engine: it is built again, at once, when its number of entries is not the artifact's or a
+search finds it gone. So a search sees all passages of its artifact, and it does not matter who
+built the index, nor how often.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.artifacts import Artifact
+from libs.errors import Busy, NotFound
 from libs.formats import PASSAGES, read_rows
-from libs.search.port import Entry, Index, Search
+from libs.search.port import Entry, Hit, Search, Searchable
 from services.corpus import metrics
 from services.corpus.records import Row
+
+_TRIES = 3
+"""How often an index may be gone when it is searched, in one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,7 @@ class Opened:
     """The passages of one artifact, by id, and the index over exactly those."""
 
     passages: Mapping[str, Row]
-    index: Index
+    index: Searchable
 
 
 class Shelf:
@@ -43,16 +49,44 @@ class Shelf:
                 self._opened[artifact.id] = self._load(artifact)
             self._opened.move_to_end(artifact.id)
             while len(self._opened) > self._max_indexes:
-                # Whoever still searches it goes on: an open index needs no file's name.
-                self._search.drop(self._opened.popitem(last=False)[0])
+                # Whoever still searches it goes on, or builds it again.
+                oldest = next(iter(self._opened))
+                self._search.drop(oldest)
+                del self._opened[oldest]
             return self._opened[artifact.id]
 
     def _load(self, artifact: Artifact) -> Opened:
         rows = read_rows(artifact.path("passages.parquet"), PASSAGES)
-        index = self._search.index(artifact.id)
-        if len(index) != len(rows):
-            self._search.drop(artifact.id)
-            index = self._search.index(artifact.id)
-            index.add(Entry(row["passage_id"], row["text"]) for row in rows)
-            metrics.PASSAGES_INDEXED.inc(len(rows))
-        return Opened(passages={row["passage_id"]: row for row in rows}, index=index)
+        passages = {row["passage_id"]: row for row in rows}
+        return Opened(passages=passages, index=_Copy(self._search, artifact.id, passages))
+
+
+class _Copy:
+    """The index over the passages of one artifact."""
+
+    def __init__(self, search: Search, name: str, passages: Mapping[str, Row]) -> None:
+        self._search, self._name, self._passages = search, name, passages
+        self._index = search.index(name)
+        if not self._is_whole():
+            self._build()
+
+    def search(self, queries: Sequence[str], *, top_k: int) -> list[list[Hit]]:
+        """See `Searchable.search`."""
+        for _ in range(_TRIES):
+            try:
+                return self._index.search(queries, top_k=top_k)
+            except NotFound:
+                self._build()
+        raise Busy(f"index {self._name} was dropped {_TRIES} times while it was searched")
+
+    def _is_whole(self) -> bool:
+        try:
+            return len(self._index) == len(self._passages)
+        except NotFound:
+            return False
+
+    def _build(self) -> None:
+        entries = (Entry(id_, row["text"]) for id_, row in self._passages.items())
+        self._search.rebuild(self._name, entries)
+        self._index = self._search.index(self._name)
+        metrics.PASSAGES_INDEXED.inc(len(self._passages))

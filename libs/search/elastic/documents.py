@@ -7,6 +7,7 @@ Terms are made here and only split there, at white space; BM25 has the constants
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from libs.search.port import Entry
@@ -66,9 +67,14 @@ def document(entry: Entry) -> dict[str, Any]:
     return stored | {"terms": " ".join(found)} if found else stored
 
 
-def frequencies(stored: Mapping[str, Any]) -> Counter[str]:
+def frequencies(stored: Mapping[str, Any]) -> Mapping[str, int]:
     """Return the terms of a stored document with the times that it has each."""
-    return Counter(stored.get("terms", "").split(" "))
+    return _counted(stored["terms"])
+
+
+@lru_cache(1 << 12)
+def _counted(joined: str) -> Mapping[str, int]:
+    return Counter(joined.split(" "))
 
 
 def split(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from libs.search.tantivy import TantivySearch
 from libs.words import words
 from services.corpus.collect import Asked, Limits, ask, sift
 from services.corpus.decontaminate import Exams
+from services.corpus.fusion import fuse
 from services.corpus.queries import Kind, Query
 from services.corpus.records import passage_id
 from services.corpus.refusals import Reason
@@ -64,6 +65,12 @@ def test_what_is_collected_is_mostly_of_the_weak_topic(index):
     topics = [each["topic"] for each in kept.rows]
     assert len(topics) == 40
     assert topics.count("numbers") >= 36
+
+
+def test_what_was_found_is_told_best_first(index):
+    found = asked(index)
+    fused = fuse([[hit.id for hit in hits] for hits in found.hits])
+    assert sift(found, ROWS, NO_EXAMS, Limits()).found == [each.id for each in fused]
 
 
 def test_every_query_but_a_seed_names_its_parent_and_its_item(index):

@@ -1,8 +1,7 @@
 """What the report says of a collection."""
 
 from libs.search.port import Hit
-from services.corpus.collect import Asked
-from services.corpus.index import Kept
+from services.corpus.collect import Asked, Sifted
 from services.corpus.queries import Kind, Query
 from services.corpus.refusals import Reason, Refusal
 from services.corpus.report import collect_blocks
@@ -18,15 +17,13 @@ def fates(kept, refusals):
     """What is said of each passage that the report shows."""
     hits = [[Hit("b", 2.0), Hit("a", 1.0)], [Hit("a", 2.0), Hit("c", 1.0)], [Hit("a", 1.0)]]
     rows = [PASSAGES[id_] for id_ in kept]
-    blocks = collect_blocks(
-        Asked(queries=QUERIES, hits=hits), Kept(rows=rows, refusals=refusals), PASSAGES
-    )
+    sifted = Sifted(rows=rows, refusals=refusals, found=["a", "b", "c"])
+    blocks = collect_blocks(Asked(queries=QUERIES, hits=hits), sifted, PASSAGES)
     return {text.removeprefix("text "): fate for _, text, fate in blocks[-1].rows}
 
 
 def test_a_passage_kept_says_its_rank_among_all_found_and_what_it_passed():
     said = fates("abc", [])
-    # a: 1 / 62 + 2 / 61; b: 1 / 61; c: 1 / 62.
     assert {id_: fate.partition(";")[0] for id_, fate in said.items()} == {
         "a": "kept: rank 1 of 3 found, queries that found it: 3",
         "b": "kept: rank 2 of 3 found, queries that found it: 1",
