@@ -17,6 +17,12 @@ from libs import tls
 from libs.errors import InvalidInput
 from libs.tls import Tls
 
+_SHARED = {
+    "HOME": "ATHANOR_HOME",
+    "OTLP_ENDPOINT": "ATHANOR_OTLP",
+    "TRACE_RATIO": "ATHANOR_TRACE_RATIO",
+}
+"""Field to the variable that sets it for every service."""
 _SECRET_ENDINGS = ("_key", "_password", "_secret", "_token")
 
 
@@ -40,6 +46,11 @@ class ServiceConfig:
     """File with the seconds to shift wall time by, for drills."""
     log_file: Path | None = None
     """File for JSON log lines; None: `<home>/logs/<service>.jsonl`."""
+    otlp_endpoint: str = ""
+    """Collector of traces, `http://host:port` of an OTLP receiver over gRPC; empty: none.
+    `ATHANOR_OTLP` sets it for every service."""
+    trace_ratio: float = 1.0
+    """Share of the traces that it is told, in [0, 1]; `ATHANOR_TRACE_RATIO` for every service."""
     tls_cert: Path | None = None
     """File of the service's certificate, PEM; its name is the service's noun. All three or none:
     with them every connection, to the service and from it, is mutual TLS."""
@@ -56,6 +67,8 @@ class ServiceConfig:
             raise InvalidInput(f"max_operations must be at least 1, got {self.max_operations}")
         if not self.lease_s > 0:
             raise InvalidInput(f"lease_s must be above 0, got {self.lease_s}")
+        if not 0 <= self.trace_ratio <= 1:
+            raise InvalidInput(f"trace_ratio must lie in [0, 1], got {self.trace_ratio}")
         _ = self.tls  # raises when some of its files are given and others are not
 
     @property
@@ -74,7 +87,8 @@ T = TypeVar("T")
 def read(kind: type[T], service: str, env: Mapping[str, str]) -> T:
     """Read the settings of `service` into the dataclass `kind`.
 
-    `ATHANOR_HOME` stands in for the field `home` when `<SERVICE>_HOME` is not set. In a field that
+    `ATHANOR_HOME` stands in for the field `home` when `<SERVICE>_HOME` is not set, and likewise
+    `ATHANOR_OTLP` and `ATHANOR_TRACE_RATIO` for `otlp_endpoint` and `trace_ratio`. In a field that
     may be None, an empty value and `none` mean None.
 
     Raises:
@@ -87,8 +101,9 @@ def read(kind: type[T], service: str, env: Mapping[str, str]) -> T:
     fields = {prefix + field.name.upper(): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in given.keys() - fields.keys():
         raise InvalidInput(f"{name} is no setting of {service}{_nearest(name, fields)}")
-    if "ATHANOR_HOME" in env and prefix + "HOME" in fields:
-        given.setdefault(prefix + "HOME", env["ATHANOR_HOME"])
+    for field_name, shared in _SHARED.items():
+        if shared in env and prefix + field_name in fields:
+            given.setdefault(prefix + field_name, env[shared])
     for name, field in fields.items():
         if name not in given and _has_no_default(field):
             raise InvalidInput(f"{name} must be set: {service} has no default for it")

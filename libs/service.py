@@ -18,7 +18,7 @@ from athanor.common.v1 import operations_pb2_grpc
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
 
 from libs import config as settings
-from libs import rpc, telemetry
+from libs import rpc, telemetry, traces
 from libs.bus.port import Topic
 from libs.config import ServiceConfig
 from libs.operations.servicer import LongCalls, OperationsServicer, OperationsWatchServicer
@@ -91,6 +91,7 @@ class Service:
         """
         secrets = settings.secrets(self._config)
         telemetry.start_logs(self.name, self._config.log_path(self.name), secrets=secrets)
+        self._start_traces(secrets)
         metrics_port = telemetry.start_metrics(self._config.metrics_port, self._config.host)
         self.start()
         _log.info("%s at %s: %s", self.name, self.address, settings.shown(self._config))
@@ -99,8 +100,17 @@ class Service:
         self.stop()
         self._run_file.unlink(missing_ok=True)
         self.calls.store.bus.close()
+        traces.stop()
         if self.worker.crashed.is_set():
             raise SystemExit(1)
+
+    def _start_traces(self, secrets: Sequence[str]) -> None:
+        config = self._config
+        if config.otlp_endpoint:
+            ca = config.tls.read().ca if config.tls else None
+            traces.start(
+                self.name, config.otlp_endpoint, ratio=config.trace_ratio, ca=ca, secrets=secrets
+            )
 
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         # No lock in here: the main thread, which runs this, may hold it.

@@ -1,27 +1,22 @@
-"""What a process tells about itself: trace ids, JSON log lines, metrics.
+"""What a process tells about itself: JSON log lines and metrics here, spans in `libs.traces`.
 
-Ids and their propagation are OpenTelemetry's (W3C Trace Context), so that a collector can be added
-without a change to a service; nothing is exported yet. This module does not protect against
-secrets in log messages that `start_logs` was not told of.
+This module does not protect against secrets in log messages that `start_logs` was not told of.
 """
 
 import errno
 import json
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from libs.errors import Conflict
+from libs.traces import Role, extract, inject, note, span, trace_id, within
+
+__all__ = ["Role", "extract", "inject", "note", "span", "trace_id", "within"]
 
 RPC_REQUESTS = Counter(
     "athanor_rpc_requests_total", "Calls answered, by gRPC status.", ["service", "method", "status"]
@@ -48,41 +43,7 @@ OPERATIONS_ENDED = Counter(
     ["service", "method", "state", "error"],
 )
 
-_PROPAGATOR = TraceContextTextMapPropagator()
 _LOG_BYTES = 16 * 2**20
-
-
-def inject(headers: MutableMapping[str, str]) -> None:
-    """Write the current trace into headers of a message or metadata of a call."""
-    _PROPAGATOR.inject(headers)
-
-
-def extract(headers: Mapping[str, str]) -> Context:
-    """Read the trace that `inject` wrote; an empty or broken one gives an empty context."""
-    return _PROPAGATOR.extract(headers, context=Context())
-
-
-@contextmanager
-def span(name: str, parent: Context | None = None) -> Iterator[str]:
-    """Do the block as part of `parent`, of the current trace, or of a new one; yield the trace id.
-
-    Threads start without a trace: hand them headers, or run them in `contextvars.copy_context()`.
-    """
-    with _tracer().start_as_current_span(
-        name, context=parent, record_exception=False, set_status_on_exception=False
-    ):
-        yield trace_id()
-
-
-def trace_id() -> str:
-    """Return the id of the current trace, 32 hexadecimal digits; empty outside of a span."""
-    context = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
-
-
-@cache
-def _tracer() -> trace.Tracer:
-    return TracerProvider(shutdown_on_exit=False).get_tracer("athanor")
 
 
 def start_logs(service: str, path: Path, *, secrets: Sequence[str] = ()) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Self
@@ -70,6 +71,19 @@ def consume(
                 continue
             if message is not None:
                 _settle(member, hand, message)
+
+
+def _span(message: Message) -> AbstractContextManager[str]:
+    return telemetry.span(
+        message.topic,
+        telemetry.extract(message.headers),
+        role=telemetry.Role.READS,
+        attributes={
+            "messaging.destination.name": message.topic,
+            "messaging.destination.partition.id": message.partition,
+            "messaging.offset": message.offset,
+        },
+    )
 
 
 def delay_s(error: ServiceError, failures: int) -> float:
@@ -156,7 +170,7 @@ class _Hand:
         while (given := self._given.get()) is not None:
             message, handled = given
             try:
-                with telemetry.span(message.topic, telemetry.extract(message.headers)):
+                with _span(message):
                     _handle_or_bury(self.bus, message, self.handle)
                 handled.set_result(None)
             except BaseException as error:  # noqa: BLE001 - raised again in the loop's thread

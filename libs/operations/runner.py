@@ -65,7 +65,12 @@ class Runner:
         """Run the operation to its end, inside the trace of the call that submitted it."""
         record = lease.record
         parent = telemetry.extract(record.trace)
-        with telemetry.span(f"{record.service}.{record.method}", parent):
+        about: dict[str, str | int] = {
+            "athanor.service": record.service,
+            "athanor.operation": record.name,
+            "athanor.attempt": record.epoch,
+        }
+        with telemetry.span(f"{record.service}.{record.method}", parent, attributes=about):
             _log.info("%s %s: attempt %d", record.method, record.name, record.epoch)
             try:
                 self._end(lease, self._ending(lease))
@@ -77,6 +82,7 @@ class Runner:
             lease, lambda: lease.finish(ending.state, result=ending.result, error=ending.error)
         )
         _count(lease.record)
+        telemetry.note({"athanor.state": ending.state.value})
         self._folders.clear(lease.record)
         error_text = f": {ending.error.kind}: {ending.error.message}" if ending.error else ""
         _log.info("%s %s%s", lease.record.name, ending.state, error_text)

@@ -75,6 +75,7 @@ class Operations:
         """
         with telemetry.span(f"submit {self.service}.{method}"):
             record = self._new(method, request)
+            telemetry.note({"athanor.operation": record.name})
             try:
                 self._blobs.create(_blob(record.name), record.to_json())
             except Conflict:

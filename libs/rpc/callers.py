@@ -23,17 +23,22 @@ FOREIGN: Mapping[str, Sequence[str]] = {
 """Callers of proto services that are not ours and so carry no options."""
 
 
-def check_caller(method: str, context: grpc.ServicerContext) -> None:
-    """Raise `Forbidden` unless the certificate's name may call `method`, `package.Service/Name`."""
+def check_caller(method: str, context: grpc.ServicerContext) -> str:
+    """Return the name in the certificate.
+
+    Raises:
+        Forbidden: it may not call `method`, `package.Service/Name`.
+    """
     allowed = allowed_callers(method)
     # gRPC has verified the certificate before a call arrives; its stubs type the values wrongly.
     peer: Mapping[str, Any] = context.auth_context()
-    names = [name.decode(errors="replace") for name in peer.get("x509_common_name", ())]
-    if not set(names) & set(allowed):
+    names: list[str] = [name.decode(errors="replace") for name in peer.get("x509_common_name", ())]
+    if len(names) != 1 or names[0] not in allowed:
         raise Forbidden(
             f"{method} may be called by {' and '.join(allowed) or 'nobody'}, "
             f"got a call by {' and '.join(names) or 'somebody without a certificate'}"
         )
+    return names[0]
 
 
 @cache

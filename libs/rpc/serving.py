@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +41,8 @@ _OPTIONS = (
 )
 # Answered whatever the load, and after drain begins: health, reflection.
 _SPARE_THREADS = 4
+_POLLED = frozenset({"google.longrunning.Operations/GetOperation"})
+"""Asked several times a second for hours: no spans of their own."""
 _END = object()
 _log = logging.getLogger(__name__)
 
@@ -246,7 +248,7 @@ class _Call:
 
     def _checked(self, request: Any, context: grpc.ServicerContext) -> Any:
         if self.named:
-            check_caller(self.method, context)
+            telemetry.note({"athanor.caller": check_caller(self.method, context)})
         check_deadline(self.method, context)
         if isinstance(request, Message):
             return checked(request)
@@ -255,7 +257,7 @@ class _Call:
     @contextmanager
     def _watched(self, context: Any) -> Iterator[None]:
         status, started = "CANCELLED", time.perf_counter()
-        with telemetry.span(self.method, telemetry.extract(self.metadata)):
+        with self._span():
             try:
                 with self.gate.admitted(context):
                     yield
@@ -269,10 +271,24 @@ class _Call:
                 status = rich.code.name
                 context.abort_with_status(rich)
             finally:
+                telemetry.note({"rpc.grpc.status": status})
                 telemetry.RPC_REQUESTS.labels(self.service, self.method, status).inc()
                 telemetry.RPC_LATENCY.labels(self.service, self.method).observe(
                     time.perf_counter() - started
                 )
+
+    def _span(self) -> AbstractContextManager[str]:
+        parent = telemetry.extract(self.metadata)
+        if self.method in _POLLED:
+            return telemetry.within(parent, self.method)
+        attributes = {
+            "rpc.system": "grpc",
+            "rpc.method": self.method,
+            "athanor.service": self.service,
+        }
+        return telemetry.span(
+            self.method, parent, role=telemetry.Role.ANSWERS, attributes=attributes
+        )
 
     def _answer_for(self, error: Exception) -> status_pb2.Status:
         if isinstance(error, ServiceError) and type(error) is not ServiceError:

@@ -37,8 +37,8 @@ def run(quick: bool) -> list[Row]:
     ):
         figures = interleaved(
             {
-                "ours": lambda: _microseconds(lm_pb2_grpc.LmServiceStub(our_channel), calls),
-                "peer": lambda: _microseconds(lm_pb2_grpc.LmServiceStub(bare_channel), calls),
+                "ours": lambda: microseconds(lm_pb2_grpc.LmServiceStub(our_channel), calls),
+                "peer": lambda: microseconds(lm_pb2_grpc.LmServiceStub(bare_channel), calls),
             },
             repeats=repeats,
         )
@@ -55,7 +55,8 @@ def run(quick: bool) -> list[Row]:
     ]
 
 
-def _microseconds(stub: lm_pb2_grpc.LmServiceStub, calls: int) -> float:
+def microseconds(stub: lm_pb2_grpc.LmServiceStub, calls: int) -> float:
+    """Return how long a call takes, one after the other."""
     request = lm_pb2.LoadWeightsRequest(weights_digest=_DIGEST)
 
     def work() -> None:

@@ -35,7 +35,7 @@ def serve_ours(connection: Connection, register: Register, service_name: str) ->
     server = rpc.server(service="bench", registrations=[register], service_names=[service_name])
     server.start()
     connection.send(server.address)
-    _wait_closed(connection)
+    wait_closed(connection)
     server.drain(0)
 
 
@@ -48,11 +48,12 @@ def serve_bare(connection: Connection, register: Register) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     connection.send(f"127.0.0.1:{port}")
-    _wait_closed(connection)
+    wait_closed(connection)
     server.stop(None).wait()
 
 
-def _wait_closed(connection: Connection) -> None:
+def wait_closed(connection: Connection) -> None:
+    """Return when the other end of the connection closes."""
     try:
         connection.recv()
     except EOFError:

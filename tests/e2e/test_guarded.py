@@ -1,9 +1,9 @@
-"""A round among services that show each other certificates: who is nobody learns and does nothing.
+"""A round among services that show each other certificates and tell a collector what they do.
 
-One home folder serves all of it.
+Who is nobody learns and does nothing; what was done is one trace. One home folder serves all of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,16 +16,24 @@ from athanor.loop.v1 import loop_pb2
 from deploy.local.programs import SERVICES, secure
 from deploy.tls.folder import identity, tls_folder
 from libs import launcher
+from tests.collector import Collector, Told, collecting
 from tests.e2e.conftest import DECIDED, Rounds, launched
 
 LIST = loop_pb2.ListRoundsRequest(limit=5)
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
+def collector() -> Iterator[Collector]:
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Rounds]:
     home = tmp_path_factory.mktemp("guarded")
     secure(home)
-    with launched(home) as found:
+    settings = {f"{name.upper()}_OTLP_ENDPOINT": collector.endpoint for name in SERVICES}
+    with launched(home, settings) as found:
         yield found
 
 
@@ -39,8 +47,57 @@ def ended(guarded: Rounds, short: dict[str, Any]) -> Any:
     return guarded.run("own-folder", short, name="guarded")
 
 
+@pytest.fixture(scope="module")
+def told(collector: Collector, ended: Any) -> Sequence[Told]:
+    """Every span of the round: services send theirs within a second of its end."""
+    collector.wait_for(lambda spans: is_whole(of_round(spans)))
+    return of_round(collector.spans())
+
+
+def of_round(spans: Sequence[Told]) -> Sequence[Told]:
+    """Return the trace in which a round was run."""
+    traces = {each.trace_id for each in spans if each.name == "loop.StartRound"}
+    return [each for each in spans if each.trace_id in traces]
+
+
+def is_whole(spans: Sequence[Told]) -> bool:
+    ids = {each.span_id for each in spans}
+    return bool(spans) and all(each.parent_id in {"", *ids} for each in spans)
+
+
 def test_a_whole_round_runs_on_certificates(ended):
     assert ended.outcome in DECIDED, ended
+
+
+def test_every_step_of_the_round_is_in_one_trace(told, ended):
+    steps = {step.operation for step in ended.steps if step.operation}
+    assert len(steps) > 5
+    assert steps <= {each.attributes.get("athanor.operation") for each in told}
+    assert {each.service for each in told} == {*SERVICES}
+    assert len({each.trace_id for each in told}) == 1
+
+
+def test_every_span_of_the_round_has_its_parent_among_them(told):
+    ids = {each.span_id for each in told}
+    assert [each for each in told if each.parent_id and each.parent_id not in ids] == []
+    (first,) = [each for each in told if not each.parent_id]
+    assert first.name == "athanor.loop.v1.LoopService/StartRound"
+
+
+def test_the_trace_crosses_calls_and_the_bus(told):
+    by_id = {each.span_id: each for each in told}
+    crossings = {
+        (by_id[each.parent_id].service, each.name) for each in told if each.parent_id in by_id
+    }
+    assert ("loop", "athanor.trainer.v1.TrainerService/Train") in crossings
+    assert ("trainer", "trainer.commands.v1") in crossings
+    assert ("trainer", "athanor.sampler.v1.SamplerService/Stream") in crossings
+    assert ("evaluator", "athanor.lm.v1.LmService/ScoreOptions") in crossings
+
+
+def test_calls_tell_who_made_them(told):
+    (stream, *_) = [each for each in told if each.name.endswith("SamplerService/Stream")]
+    assert stream.attributes["athanor.caller"] == "trainer"
 
 
 @pytest.mark.parametrize("service", SERVICES)
