@@ -28,7 +28,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from uuid import uuid4
 
 from libs.blobs import names
-from libs.blobs.port import Blob, Read
+from libs.blobs.port import Blob, Read, check_expiry
 from libs.digests import remembered_sha256
 from libs.errors import (
     SCARCE,
@@ -141,6 +141,11 @@ class FolderBlobs:
         actual, etag = self._at(name, remembered_sha256)
         _require(name, expected=etag, actual=actual)
         return self._link(name)
+
+    def link(self, name: str, *, expires_s: float) -> str:
+        """See `Blobs.link`: the path, which does not expire."""
+        check_expiry(name, expires_s)
+        return str(self.local(name))
 
     # Where things lie.
 

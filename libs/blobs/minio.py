@@ -40,7 +40,7 @@ from libs.blobs.parts import (
     checksum_of_file,
     opened,
 )
-from libs.blobs.port import Blob, Read
+from libs.blobs.port import Blob, Read, check_expiry
 from libs.blobs.s3 import S3, Headers
 from libs.blobs.s3_errors import OutOfRange
 from libs.blobs.upload import Refused, Upload
@@ -167,11 +167,8 @@ class MinioBlobs:
         raise Busy(f"{name} changed {_TRIES} times while it was fetched")
 
     def link(self, name: str, *, expires_s: float) -> str:
-        """Return a URL that reads the blob without credentials for `expires_s`, at most 7 days.
-
-        Raises:
-            NotFound: there is no such blob.
-        """
+        """See `Blobs.link`: a URL on the endpoint that this adapter was given."""
+        check_expiry(name, expires_s)
         self.stat(name)
         return self._s3.link(*self._place(name), expires_s=expires_s)
 

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from libs.errors import InvalidInput
+
+LINK_S = range(1, 7 * 24 * 3600 + 1)
+"""How long a link may work, seconds; S3's limits."""
+
 
 class Blob(NamedTuple):
     """What the store knows of one blob without reading it to the caller."""
@@ -17,6 +22,14 @@ class Blob(NamedTuple):
     etag: str
     """Follows the content: the same bytes, the same etag. Replaceable records therefore carry
     a revision that only grows, or A, B, A would fool a stale writer."""
+
+
+def check_expiry(name: str, expires_s: float) -> None:
+    """Raise `InvalidInput` unless a link to `name` may work for so long."""
+    if not LINK_S.start <= expires_s < LINK_S.stop:
+        raise InvalidInput(
+            f"{name}: a link works for 1 s to {LINK_S.stop - 1} s, got {expires_s:g} s"
+        )
 
 
 class Read(NamedTuple):
@@ -80,5 +93,16 @@ class Blobs(Protocol):
         Raises:
             NotFound: there is no such blob.
             Corrupt: the bytes do not match their digest.
+        """
+        ...
+
+    def link(self, name: str, *, expires_s: float) -> str:
+        """Return where a person finds the blob: a path, or a URL that needs no credentials.
+
+        A URL works for `expires_s`, from 1 s to 7 days: whoever has it reads this one blob.
+
+        Raises:
+            NotFound: there is no such blob.
+            InvalidInput: `expires_s` lies outside.
         """
         ...

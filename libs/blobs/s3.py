@@ -6,6 +6,7 @@ time that a request is signed with. So one private method of it is called (`Mini
 `tests/contract/test_blobs.py` on the real server, which tells when they change.
 """
 
+import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -157,11 +158,14 @@ class S3:
 
     def link(self, bucket: str, key: str, *, expires_s: float) -> str:
         """Return a URL that reads one object without credentials until it expires."""
+        kind = mimetypes.guess_type(key)[0]
         return self._client.get_presigned_url(
             "GET",
             bucket,
             key,
             expires=timedelta(seconds=expires_s),
+            # Blobs are stored without a type; a browser would save a page instead of showing it.
+            response_headers={"response-content-type": kind} if kind else None,
             request_date=datetime.fromtimestamp(self._clock.now(), UTC),
         )
 

@@ -21,6 +21,7 @@ from services.loop.rounds import RoundRecord, Rounds, StepRecord
 from services.loop.serving import Serving
 from services.loop.worker import page_name
 
+_LINK_S = 24 * 3600.0
 _CHUNK_BYTES = 1 << 20
 
 
@@ -144,15 +145,15 @@ class LoopServicer(loop_pb2_grpc.LoopServiceServicer):
             reason=shown.reason,
             steps=[_step(step) for step in shown.steps],
             artifact_id=shown.artifact_id,
-            report=self._report_path(shown),
+            report=self._report_link(shown),
             attribution=shown.attribution,
             duration_s=shown.duration_s,
             as_of=shown.as_of,
         )
 
-    def _report_path(self, shown: RoundRecord) -> str:
+    def _report_link(self, shown: RoundRecord) -> str:
         page = self._page_of(shown)
-        return str(self._blobs.local(page)) if page else ""
+        return self._blobs.link(page, expires_s=_LINK_S) if page else ""
 
     def _page(self, name: str) -> str:
         """Return the blob of a round's page, of the newest that has one for the empty name."""

@@ -2,7 +2,9 @@
 
 import random
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,7 @@ CALLS = {
     "stat": lambda blobs, name: blobs.stat(name),
     "delete": lambda blobs, name: blobs.delete(name),
     "local": lambda blobs, name: blobs.local(name),
+    "link": lambda blobs, name: blobs.link(name, expires_s=60),
 }
 
 
@@ -322,7 +325,22 @@ def test_a_local_file_follows_the_blob(blobs):
     assert blobs.local(NAME).read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("call", ["replace_if", "read", "read_range", "stat", "local"])
+def test_a_link_leads_a_person_to_the_bytes(blobs):
+    blobs.create("reports/page.html", b"<p>page</p>")
+    link = blobs.link("reports/page.html", expires_s=60)
+    url = link if "://" in link else Path(link).as_uri()
+    with urllib.request.urlopen(url, timeout=30) as page:
+        assert (page.read(), page.headers["Content-Type"]) == (b"<p>page</p>", "text/html")
+
+
+@pytest.mark.parametrize("expires_s", [0, -1, 7 * 24 * 3600 + 1])
+def test_a_link_works_from_a_second_to_a_week(blobs, expires_s):
+    blobs.create("reports/page.html", b"<p>page</p>")
+    with pytest.raises(InvalidInput, match=r"reports/page\.html"):
+        blobs.link("reports/page.html", expires_s=expires_s)
+
+
+@pytest.mark.parametrize("call", ["replace_if", "read", "read_range", "stat", "local", "link"])
 @pytest.mark.parametrize("name", [NAME, "artifacts/ab12", "artifacts/ab12/config.json/x"])
 def test_an_absent_name_is_not_found(blobs, call, name):
     blobs.create("artifacts/ab12/config.json", b"{}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from athanor.client.errors import AthanorError
 from athanor.client.terminal import (
     Artifact,
     Json,
@@ -186,12 +187,18 @@ def report(
         Path | None, typer.Option("--output", "-o", help="Where to write it.")
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print only where it lies: a path, or a link for a day.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the HTML report of a round to a file."""
     from athanor.client.connection import chunks
     from athanor.loop.v1 import loop_pb2
 
+    if link:
+        _report_link(context, name, as_json)
+        return
     with asking(context) as client:
         page = chunks(client.loop.ReadReport(loop_pb2.ReadReportRequest(name=name), timeout=60))
     path = output or Path("report.html")
@@ -199,3 +206,13 @@ def report(
     typer.echo(json.dumps({"path": str(path), "size_bytes": len(page)}) if as_json else str(path))
     if show:
         webbrowser.open(path.resolve().as_uri())
+
+
+def _report_link(context: typer.Context, name: str, as_json: bool) -> None:
+    from athanor.loop.v1 import loop_pb2
+
+    with asking(context) as client:
+        seen = client.loop.GetRound(loop_pb2.GetRoundRequest(name=name))
+    if not seen.report:
+        raise AthanorError("NotFound", f"there is no report of {seen.name} yet")
+    typer.echo(json.dumps({"link": seen.report}) if as_json else seen.report)

@@ -283,7 +283,7 @@ class Round(_message.Message):
     artifact_id: _builtins.str
     """Artifact, kind `round`; empty until it ended, and if it failed or was cancelled."""
     report: _builtins.str
-    """Path or link of the report, for a person; empty until it ended."""
+    """Path of the report, or a link to it for a day, for a person; empty until it ended."""
     attribution: _builtins.str
     """Whether targeting, more training, or neither explains the gain; one sentence."""
     duration_s: _builtins.float

@@ -32,8 +32,12 @@ class Loop:
         operation.metadata.Pack(operations_pb2.OperationMetadata(trace_id=TRACE))
         return operation
 
+    def __init__(self, report=""):
+        self.report = report
+
     def GetRound(self, request, timeout=0):
-        return loop_pb2.Round(name=request.name, outcome=loop_pb2.OUTCOME_REJECTED)
+        outcome = loop_pb2.OUTCOME_REJECTED
+        return loop_pb2.Round(name=request.name, outcome=outcome, report=self.report)
 
     @contextmanager
     def connection(self, **opened):
@@ -108,3 +112,15 @@ def test_a_quick_call_and_one_without_a_terminal_show_nothing(monkeypatch):
         with terminal.patience():
             pass
         assert "waiting" not in stream.getvalue()
+
+
+def test_a_link_to_a_report_is_printed_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = athanor(Loop("http://store/page?signed"), "report", "rounds/abc", "--link")
+    assert (done.stdout, list(tmp_path.iterdir())) == ("http://store/page?signed\n", [])
+
+
+def test_a_round_without_report_has_no_link():
+    error = athanor(Loop(), "report", "rounds/abc", "--link").exception
+    assert isinstance(error, AthanorError)
+    assert (error.kind, str(error)) == ("NotFound", "there is no report of rounds/abc yet")
