@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS = $(shell find protos/athanor -name '*.proto')
 
-.PHONY: help setup demo test ci drills lint protos bench clean
+.PHONY: help setup demo test ci drills lint protos bench clean stack stack-down stack-status
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: .venv/.done  ## make .venv with everything that Athanor needs
 
@@ -20,6 +20,15 @@ demo: setup  ## watch one whole round on real input, about five minutes
 
 test: setup  ## unit, contract and end-to-end tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+stack: setup  ## start the real servers; the first time builds them, about four minutes
+	$(BIN)/python -m deploy.local.stack up
+
+stack-down:  ## end them; what they store is kept
+	$(BIN)/python -m deploy.local.stack down
+
+stack-status:  ## show each: address, process, version, memory
+	$(BIN)/python -m deploy.local.stack status
 
 lint: setup  ## ruff, mypy, buf
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

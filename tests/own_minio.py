@@ -11,8 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 from tests import stack
 
 _PATIENCE_S = 60.0
@@ -183,8 +181,7 @@ def free_port() -> int:
 def _program() -> Path:
     program = stack.folder() / "minio" / "minio"
     if not program.exists():
-        refuse = pytest.fail if os.environ.get("ATHANOR_REQUIRE_STACK") else pytest.skip
-        refuse(f"MinIO is not built ({program} is absent): make stack")
+        stack.refuse(f"MinIO is not built ({program} is absent): make stack")
     return program
 
 

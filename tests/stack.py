@@ -1,27 +1,43 @@
-"""The real servers that `make stack` started, for tests that must pass on them too."""
+"""The real servers, for tests that must pass on them too."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-_CACHE = Path.home() / ".cache" / "athanor" / "stack"
+from deploy.local.stack import Run, up
+from deploy.local.stack.obtain import absent
+from deploy.local.stack.servers import SERVERS
+
+
+def run() -> Run:
+    """Return the folders of the stack that tests share."""
+    return Run.of(os.environ)
 
 
 def folder() -> Path:
     """Return where `make stack` keeps what it built."""
-    return Path(os.environ.get("ATHANOR_STACK") or _CACHE)
+    return run().cache
 
 
 def settings() -> Mapping[str, str]:
-    """Return the settings of the running stack, `ATHANOR_<SERVER>` by name.
+    """Return the settings of the stack, `ATHANOR_<SERVER>` by name; start what does not run.
 
-    Skips the test where no stack runs; fails it where `ATHANOR_REQUIRE_STACK` is set, as in CI.
+    Skips the test where a server was never obtained; fails it where `ATHANOR_REQUIRE_STACK` is set,
+    as in CI. The servers run on after the tests: `make stack-down`.
     """
-    file = folder() / "run" / "stack.env"
-    if not file.exists():
-        refuse = pytest.fail if os.environ.get("ATHANOR_REQUIRE_STACK") else pytest.skip
-        refuse(f"no stack runs ({file} is absent): make stack")
-    lines = [line for line in file.read_text().splitlines() if line and line[0] != "#"]
-    return dict(line.split("=", 1) for line in lines)
+    shared = run()
+    if shared.is_foreign:
+        return shared.settings()
+    if missing := absent(list(SERVERS.values()), shared.cache):
+        refuse(f"{', '.join(missing)} absent from {shared.cache}: make stack")
+    return up(shared)
+
+
+def refuse(reason: str) -> NoReturn:
+    """Skip the test, or fail it where the stack is required."""
+    if os.environ.get("ATHANOR_REQUIRE_STACK"):
+        pytest.fail(reason)
+    pytest.skip(reason)

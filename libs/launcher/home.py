@@ -141,13 +141,13 @@ def keep_ports(home: Path, names: Sequence[str]) -> dict[str, Ports]:
     taken = {port for ports in before.values() for port in ports}
     chosen: dict[str, Ports] = {}
     for name in names:
-        kept = [_still_free(name, port) for port in before.get(name, (0, 0))]
-        chosen[name] = Ports(*(port or _unused_port(taken) for port in kept))
+        kept = [still_free(name, port) for port in before.get(name, (0, 0))]
+        chosen[name] = Ports(*(port or unused_port(taken) for port in kept))
     _replace(path, {**before, **chosen})
     return chosen
 
 
-def _still_free(name: str, port: int) -> int:
+def still_free(name: str, port: int) -> int:
     """Return the port, or 0 if it is in use for longer than a killed process needs to go."""
     ends_at = time.monotonic() + _PORT_PATIENCE_S
     while port and not _is_free(port):
@@ -158,7 +158,8 @@ def _still_free(name: str, port: int) -> int:
     return port
 
 
-def _unused_port(taken: set[int]) -> int:
+def unused_port(taken: set[int]) -> int:
+    """Return a free port of loopback that is not among `taken`, and add it there."""
     # Below the range that the kernel takes for outgoing connections: there, a client that knocks
     # at a dead service can be given the service's own port, and connect to itself.
     ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()

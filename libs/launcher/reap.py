@@ -25,10 +25,13 @@ class Reaper:
         self._groups.add(group)
         self._send(f"+{group}")
 
-    def forget(self, group: int) -> None:
-        """Let `group` be: it is dead, and its number may go to others."""
-        self._groups.discard(group)
-        self._send(f"-{group}")
+    def forget(self, *groups: int) -> None:
+        """Let them be, all or none if this process is killed meanwhile.
+
+        A dead group's number may go to others.
+        """
+        self._groups.difference_update(groups)
+        self._send("\n".join(f"-{group}" for group in groups))
 
     def tend(self) -> None:
         """Start the reaper again if it is dead."""
