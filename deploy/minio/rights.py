@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.blobs.minio import bucket_name
+from libs.blobs.buckets import bucket_name
 
 BUCKETS = (
     "artifacts",
@@ -46,7 +46,7 @@ RIGHTS: Mapping[str, Rights] = {
     "trainer": Rights(write=(*_EVERYBODY, "operations/trainer/", "weights/"), delete=("tmp/",)),
     "evaluator": Rights(
         read=("weights/",),
-        write=(*_EVERYBODY, "operations/evaluator/", "registry/exams/"),
+        write=(*_EVERYBODY, "operations/evaluator/", "registry/exams/", "models/"),
         delete=("tmp/",),
     ),
     "lm": Rights(
@@ -67,7 +67,8 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "triton": Rights(read=("models/",)),
 }
-"""Service to its rights. `loop` alone collects garbage; Triton reads its repository."""
+"""Service to its rights. `loop` alone collects garbage. Triton reads its repository, which whoever
+asks it for new weights has written."""
 
 
 def policy(rights: Rights, namespace: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from deploy.minio.rights import BUCKETS, RIGHTS, SCRATCH, SCRATCH_DAYS, policy
-from libs.blobs.minio import bucket_name
+from libs.blobs.buckets import bucket_name
 from libs.blobs.s3_errors import code_of
 from libs.errors import Forbidden, InvalidInput, Unavailable
 

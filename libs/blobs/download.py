@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib3 import BaseHTTPResponse
 
 from libs.blobs.parts import Span, checksum, spans
-from libs.blobs.s3 import S3
+from libs.blobs.s3 import S3, Request
 
 STREAMS = 4
 _PIECE_BYTES = 128 << 10
@@ -47,14 +47,14 @@ class Download:
 
     def _fetch(self, part: Span, descriptor: int) -> bytes:
         last = part.start + part.size_bytes - 1
-        return self.s3.request(
-            "GET",
-            self.bucket,
-            self.key,
-            headers={"Range": f"bytes={part.start}-{last}", "If-Match": f'"{self.etag}"'},
+        request = Request(
             what=self.name,
-            use=_writer(descriptor, part.start),
+            method="GET",
+            bucket=self.bucket,
+            key=self.key,
+            headers={"Range": f"bytes={part.start}-{last}", "If-Match": f'"{self.etag}"'},
         )
+        return self.s3.request(request, _writer(descriptor, part.start))
 
 
 def _writer(descriptor: int, start: int) -> Callable[[BaseHTTPResponse], bytes]:

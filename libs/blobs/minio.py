@@ -17,7 +17,6 @@ Deletes are unconditional. Nobody is kept from reading what a bucket's policy le
 over plain http nothing is hidden from the network.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -28,6 +27,7 @@ from uuid import uuid4
 from urllib3 import BaseHTTPResponse
 
 from libs.blobs import names
+from libs.blobs.buckets import bucket_name, check_namespace
 from libs.blobs.cache import MAX_BYTES, Cache
 from libs.blobs.download import Download
 from libs.blobs.parts import (
@@ -41,7 +41,7 @@ from libs.blobs.parts import (
     opened,
 )
 from libs.blobs.port import Blob, Read, check_expiry
-from libs.blobs.s3 import S3, Headers
+from libs.blobs.s3 import S3, Headers, Request
 from libs.blobs.s3_errors import OutOfRange
 from libs.blobs.upload import Refused, Upload
 from libs.clock import Clock
@@ -49,9 +49,6 @@ from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound
 
 T = TypeVar("T")
 
-_NAMESPACE = re.compile(r"[a-z0-9-]*")
-_PLAIN_BUCKET = re.compile(r"(?!x--)[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_BUCKET_LENGTHS = range(3, 64)
 _PAGE = 1000  # keys that one request lists
 _WRITER = "x-amz-meta-writer"
 _CHECKED = {"x-amz-checksum-mode": "ENABLED"}
@@ -86,8 +83,7 @@ class MinioBlobs:
         `cache` is the folder of `local`, `cache_bytes` its bound, `namespace` a prefix of buckets,
         `clock` tells the time that requests are signed with.
         """
-        if not _NAMESPACE.fullmatch(namespace):
-            raise InvalidInput(f"a namespace is {_NAMESPACE.pattern}, got {namespace!r}")
+        check_namespace(namespace)
         self._s3 = S3(
             endpoint,
             access_key=access_key,
@@ -276,20 +272,10 @@ class MinioBlobs:
         body: bytes | Callable[[], Body] = b"",
     ) -> T:
         bucket, key = self._place(name)
-        return self._s3.request(method, bucket, key, headers=headers, body=body, what=name, use=use)
-
-
-def bucket_name(namespace: str, bucket: str) -> str:
-    """Return the S3 bucket of a port's bucket: the same name where S3 allows it, else its hex.
-
-    Raises:
-        InvalidInput: it would be too long.
-    """
-    is_plain = _PLAIN_BUCKET.fullmatch(bucket) and len(namespace + bucket) in _BUCKET_LENGTHS
-    found = namespace + (bucket if is_plain else f"x--{bucket.encode().hex()}")
-    if len(found) not in _BUCKET_LENGTHS:
-        raise InvalidInput(f"a bucket's name has at most 63 letters in S3, got {found}")
-    return found
+        request = Request(
+            what=name, method=method, bucket=bucket, key=key, headers=headers or {}, body=body
+        )
+        return self._s3.request(request, use)
 
 
 class _Stat(NamedTuple):

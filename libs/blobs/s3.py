@@ -9,6 +9,7 @@ time that a request is signed with. So one private method of it is called (`Mini
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import sleep
@@ -32,6 +33,23 @@ _REGION = "us-east-1"
 _CONNECTIONS = 16
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+_NEVER = {"If-Match": '"none"'}
+"""A condition that no object meets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request to the server."""
+
+    what: str
+    """Begins the message of its failure."""
+    method: str
+    bucket: str
+    key: str | None = None
+    body: bytes | Callable[[], Body | bytes] = b""
+    """A function is called anew for every repeat."""
+    headers: Headers = field(default_factory=dict)
+    query: Headers = field(default_factory=dict)
 
 
 class S3:
@@ -68,48 +86,28 @@ class S3:
         )
         self._client.clock = clock
 
-    def request(
-        self,
-        method: str,
-        bucket: str,
-        key: str | None = None,
-        *,
-        body: bytes | Callable[[], Body | bytes] = b"",
-        headers: Headers | None = None,
-        query: Headers | None = None,
-        what: str = "",
-        use: Callable[[BaseHTTPResponse], T],
-    ) -> T:
+    def request(self, request: Request, use: Callable[[BaseHTTPResponse], T]) -> T:
         """Send a request and return what `use` makes of its answer, read inside the repeats.
 
-        A body may be given as a function, called anew for every repeat. Raises one of
-        the eight errors, its text beginning with `what`.
+        Raises one of the eight errors, its text beginning with the request's `what`.
         """
-        writes = method in ("PUT", "POST")
+        writes = request.method in ("PUT", "POST")
         return self.repeated(
-            partial(self._once, method, bucket, key, body, headers, query, use),
-            what or f"{bucket}/{key or ''}",
-            may=partial(self._may_write, bucket, key) if key and writes else None,
+            partial(self._once, request, use),
+            request.what,
+            may=partial(self._may_write, request) if writes else None,
         )
 
-    def _once(
-        self,
-        method: str,
-        bucket: str,
-        key: str | None,
-        body: bytes | Callable[[], Body | bytes],
-        headers: Headers | None,
-        query: Headers | None,
-        use: Callable[[BaseHTTPResponse], T],
-    ) -> T:
+    def _once(self, request: Request, use: Callable[[BaseHTTPResponse], T]) -> T:
+        body = request.body() if callable(request.body) else request.body
         # The private call: `_execute` takes any headers and query, the public calls do not.
         response = self._client._execute(
-            method,
-            bucket,
-            key,
-            body=cast(bytes, body() if callable(body) else body),
-            headers={**headers} if headers else {},
-            query_params={**query} if query else {},
+            request.method,
+            request.bucket,
+            request.key,
+            body=cast(bytes, body),
+            headers={**request.headers},
+            query_params={**request.query},
             preload_content=False,
         )
         try:
@@ -169,7 +167,7 @@ class S3:
             request_date=datetime.fromtimestamp(self._clock.now(), UTC),
         )
 
-    def _may_write(self, bucket: str, key: str) -> bool:
+    def _may_write(self, request: Request) -> bool:
         """True if a policy lets the credentials write; found out by a PUT that cannot succeed.
 
         MinIO says AccessDenied of a policy, of a disk that became read-only, and for an instant
@@ -177,7 +175,9 @@ class S3:
         the condition next and at the disk last.
         """
         try:
-            self._once("PUT", bucket, key, b"", {"If-Match": '"none"'}, None, lambda _: None)
+            self._once(
+                replace(request, method="PUT", body=b"", headers=_NEVER, query={}), lambda _: None
+            )
         except FAILURES as error:
             return code_of(error) in ("PreconditionFailed", "NoSuchKey")
         return True

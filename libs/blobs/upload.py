@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from urllib3 import BaseHTTPResponse
 
 from libs.blobs.parts import Body, Source, Span, spans
-from libs.blobs.s3 import S3, Headers
+from libs.blobs.s3 import S3, Headers, Request
 from libs.errors import Conflict, NotFound, Unavailable
 
 STREAMS = 4
@@ -85,16 +85,16 @@ class Upload:
 
     def _send_part(self, number: int, span: Span, query: Headers) -> _Part:
         sha256 = b64encode(self.source.digest(span)).decode()
-        etag = self.s3.request(
-            "PUT",
-            self.bucket,
-            self.key,
+        request = Request(
+            what=f"part {number} of {self.name}",
+            method="PUT",
+            bucket=self.bucket,
+            key=self.key,
             body=lambda: Body(self.source, span),
             headers={"x-amz-checksum-sha256": sha256},
             query={"partNumber": str(number), **query},
-            what=f"part {number} of {self.name}",
-            use=lambda response: response.headers["ETag"],
         )
+        etag = self.s3.request(request, lambda response: response.headers["ETag"])
         return _Part(number, etag, sha256)
 
     def _start(self, metadata: Headers) -> str:
@@ -138,14 +138,13 @@ class Upload:
         return max(fitting, key=lambda each: len(each[1]), default=None)
 
     def _uploads(self) -> Iterator[str]:
-        answer = self.s3.request(
-            "GET",
-            self.bucket,
-            query={"uploads": "", "prefix": self.key},
+        request = Request(
             what=f"unfinished uploads of {self.name}",
-            use=_xml,
+            method="GET",
+            bucket=self.bucket,
+            query={"uploads": "", "prefix": self.key},
         )
-        for upload in answer.findall("{*}Upload"):
+        for upload in self.s3.request(request, _xml).findall("{*}Upload"):
             if _text(upload, "Key") == self.key:
                 yield _text(upload, "UploadId")
 
@@ -186,16 +185,16 @@ class Upload:
         body: bytes | Callable[[], bytes] = b"",
         headers: Headers | None = None,
     ) -> ElementTree.Element:
-        return self.s3.request(
-            method,
-            self.bucket,
-            self.key,
-            body=body,
-            headers=headers,
-            query=query,
+        request = Request(
             what=f"upload of {self.name}",
-            use=_xml,
+            method=method,
+            bucket=self.bucket,
+            key=self.key,
+            body=body,
+            headers=headers or {},
+            query=query,
         )
+        return self.s3.request(request, _xml)
 
 
 def _xml(response: BaseHTTPResponse) -> ElementTree.Element:

@@ -8,7 +8,8 @@ import pytest
 
 from deploy.minio.rights import BUCKETS, RIGHTS, policy
 from deploy.minio.server import Server, secret_keys
-from libs.blobs.minio import MinioBlobs, bucket_name
+from libs.blobs.buckets import bucket_name
+from libs.blobs.minio import MinioBlobs
 from libs.errors import Forbidden, NotFound, Unavailable
 from tests.buckets import client
 from tests.own_minio import OwnMinio, free_port

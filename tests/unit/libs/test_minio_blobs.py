@@ -2,7 +2,8 @@
 
 import pytest
 
-from libs.blobs.minio import MinioBlobs, bucket_name
+from libs.blobs.buckets import bucket_name
+from libs.blobs.minio import MinioBlobs
 from libs.errors import InvalidInput, Unavailable
 
 
