@@ -59,7 +59,10 @@ _REMEDIES = {
     "AccessDenied": "python -m deploy.minio plan shows which service may do what",
     "InvalidAccessKeyId": "the access key is unknown there: python -m deploy.minio apply",
     "SignatureDoesNotMatch": "the secret key is wrong",
+    "XMinioStorageFull": "free its disk",
 }
+_FULL = "no space left on device"
+"""In the message of an InternalError that MinIO makes of a disk that is full to the last byte."""
 FAILURES = (S3Error, ServerError, InvalidResponseError, HTTPError)
 """What minio-py and urllib3 raise; an `OSError` on the way arrives inside an `HTTPError`."""
 
@@ -82,8 +85,10 @@ def failure(error: Exception, *, what: str, server: str, now: float) -> ServiceE
         )
     code = code_of(error)
     if code:
-        kind, remedy = _KINDS.get(code, Unavailable), _REMEDIES.get(code)
-        said = f"{what}: {server} says {code}: {getattr(error, 'message', '')}"
+        message = str(getattr(error, "message", ""))
+        kind = Busy if _FULL in message else _KINDS.get(code, Unavailable)
+        remedy = "free its disk" if _FULL in message else _REMEDIES.get(code)
+        said = f"{what}: {server} says {code}: {message}"
         return kind(f"{said}; {remedy}" if remedy else said)
     return Unavailable(f"{what}: {server} {_silence(error)}")
 

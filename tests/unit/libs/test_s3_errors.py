@@ -64,6 +64,13 @@ def test_a_skew_is_seen_where_the_answer_to_head_says_only_forbidden():
     assert kind_of(raised(said("AccessDenied", status=403), now=NOW + 3600)) is Unavailable
 
 
+def test_a_full_disk_is_busy_where_minio_says_only_internal_error():
+    response = HTTPResponse(status=500, headers={"Date": DATE})
+    message = "internal error: cause(no space left on device)"
+    error = S3Error(response, "InternalError", message, "/bucket/key", "id", "host")
+    assert kind_of(raised(error)) is Busy
+
+
 def test_the_code_of_an_answer_without_body_is_in_minios_header():
     error = said("AccessDenied", status=403, **{"x-minio-error-code": "SlowDown"})
     assert kind_of(raised(error)) is Busy
