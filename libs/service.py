@@ -92,6 +92,8 @@ class Service:
         secrets = settings.secrets(self._config)
         telemetry.start_logs(self.name, self._config.log_path(self.name), secrets=secrets)
         self._start_traces(secrets)
+        if own := self._config.tls:
+            telemetry.CERTIFICATE_ENDS.labels(self.name).set_function(own.ends_at)
         metrics_port = telemetry.start_metrics(self._config.metrics_port, self._config.host)
         self.start()
         _log.info("%s at %s: %s", self.name, self.address, settings.shown(self._config))

@@ -36,6 +36,39 @@ BUS_DEPTH = Gauge(
 BUS_OLDEST_AGE = Gauge(
     "athanor_bus_oldest_age_seconds", "Age of the oldest of them, seconds.", ["service", "group"]
 )
+DEAD_LETTERS = Counter(
+    "athanor_bus_dead_letters_total", "Messages that can never be handled.", ["topic", "error"]
+)
+DEPENDENCY_ERRORS = Counter(
+    "athanor_dependency_errors_total",
+    "Times that a worker found what it depends on away or at capacity: bus, store.",
+    ["dependency"],
+)
+for _dependency in ("bus", "store"):
+    # From 0 on, or Prometheus takes the first error for where the count begins.
+    DEPENDENCY_ERRORS.labels(_dependency)
+DISK_FREE = Gauge(
+    "athanor_disk_free_bytes", "Room left where the service keeps its state.", ["service"]
+)
+CERTIFICATE_ENDS = Gauge(
+    "athanor_certificate_ends_timestamp_seconds",
+    "When the service's certificate expires, seconds since 1970.",
+    ["service"],
+)
+WEIGHTS_MISMATCHES = Counter(
+    "athanor_weights_mismatches_total",
+    "Answers and loads refused: other weights than were asked for.",
+)
+OPERATION_STILLNESS = Gauge(
+    "athanor_operation_stillness_seconds",
+    "Longest time that the record of a running operation has not changed; its lease is lost then.",
+    ["service"],
+)
+OPERATION_RETRIES = Counter(
+    "athanor_operation_retries_total",
+    "Attempts of a step that failed and are made again, by class of error; Internal: bugs.",
+    ["service", "method", "error"],
+)
 OPERATIONS = Gauge("athanor_operations", "Operations by state.", ["service", "state"])
 OPERATIONS_ENDED = Counter(
     "athanor_operations_ended_total",

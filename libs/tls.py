@@ -49,6 +49,16 @@ class Tls:
         except OSError:
             return ()
 
+    def ends_at(self) -> float:
+        """Return when the certificate expires, seconds since 1970; 0 where it cannot be read."""
+        from cryptography import x509  # 0.1 s that only a service with certificates pays
+
+        try:
+            certificate = x509.load_pem_x509_certificate(self.cert.read_bytes())
+        except (OSError, ValueError):
+            return 0.0
+        return certificate.not_valid_after_utc.timestamp()
+
     def fault(self) -> str:
         """Return why nobody will accept these files now, or nothing if they are well.
 

@@ -207,6 +207,8 @@ class _Watched(SpanExporter):
     def __init__(self, inner: SpanExporter, service: str, endpoint: str) -> None:
         self._inner, self._service, self._endpoint = inner, service, endpoint
         self._is_away, self._has_ended = False, False
+        for outcome in ("sent", "lost"):
+            SPANS.labels(service, outcome)  # from 0 on, so that the first one lost is seen
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         failure = SpanExportResult.FAILURE

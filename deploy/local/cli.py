@@ -21,6 +21,7 @@ from athanor.client.terminal import Json
 
 from deploy.local.home import home_folder
 from deploy.local.programs import ROOT, SERVICES, operator, secure, services, site
+from deploy.prometheus import targets
 from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
@@ -200,14 +201,29 @@ def _supervise(home: Path, programs: Sequence[launcher.Program]) -> None:
     with launcher.signals_as_interrupt():
         try:
             owner.start()
-            _ready_file(home).write_text(str(os.getpid()))
-            while True:
-                time.sleep(LOOK_S)
-                owner.tend()
+            with _watched(home):
+                _ready_file(home).write_text(str(os.getpid()))
+                while True:
+                    time.sleep(LOOK_S)
+                    owner.tend()
         except KeyboardInterrupt:
             pass
         finally:
             owner.stop()
+
+
+@contextmanager
+def _watched(home: Path) -> Iterator[None]:
+    """Let Prometheus find the services for the block, where `ATHANOR_PROMETHEUS_TARGETS` says."""
+    folder = os.environ.get("ATHANOR_PROMETHEUS_TARGETS")
+    if not folder:
+        yield
+        return
+    targets.write(Path(folder), launcher.reports(home), home=home)
+    try:
+        yield
+    finally:
+        targets.remove(Path(folder), home=home)
 
 
 def _ready_file(home: Path) -> Path:

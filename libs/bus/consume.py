@@ -66,6 +66,7 @@ def consume(
                 failures = 0
             except (Unavailable, Busy) as error:
                 failures += 1
+                telemetry.DEPENDENCY_ERRORS.labels("bus").inc()
                 _log.warning("the bus does not answer, trying again: %s", error)
                 stopped.wait(delay_s(error, failures))
                 continue
@@ -105,6 +106,7 @@ def dead_letter(bus: Bus, message: Message, error: ServiceError) -> None:
         "origin": f"{message.topic}/{message.partition}/{message.offset}",
     }
     bus.publish(f"{message.topic}.dead", key=message.key, value=message.value, headers=headers)
+    telemetry.DEAD_LETTERS.labels(message.topic, record.kind).inc()
 
 
 @dataclass(kw_only=True)

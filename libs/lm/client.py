@@ -10,7 +10,7 @@ from typing import Self
 
 from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 
-from libs import rpc
+from libs import rpc, telemetry
 from libs.errors import Corrupt
 from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
 from libs.tls import Tls
@@ -70,6 +70,7 @@ class GrpcLm:
 
 def _check(expected: str, actual: str) -> None:
     if actual != expected:
+        telemetry.WEIGHTS_MISMATCHES.inc()
         raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from libs import telemetry
 from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt, DeadlineExceeded, InvalidInput
@@ -112,6 +113,7 @@ class Host:
         folder = artifact.folder()
         model = load_model(folder)
         if (actual := weights_digest(model)) != digest:
+            telemetry.WEIGHTS_MISMATCHES.inc()
             raise Corrupt(f"checkpoint {artifact.id} must hold weights {digest}, holds {actual}")
         return Held(
             model=model.float(),

@@ -17,7 +17,15 @@ from typing import TypeVar
 from libs import telemetry
 from libs.artifacts import Artifacts
 from libs.clock import pause_s
-from libs.errors import KINDS, RETRYABLE, ErrorRecord, InvalidInput, ServiceError, scarce
+from libs.errors import (
+    KINDS,
+    RETRYABLE,
+    ErrorRecord,
+    InvalidInput,
+    ServiceError,
+    kind_of,
+    scarce,
+)
 from libs.operations.attempt import Attempt, Folders
 from libs.operations.lease import Lease
 from libs.operations.record import Record, Result, State
@@ -136,6 +144,7 @@ class Runner:
         retries = self._patiently(lease, lambda: lease.count("retries"))
         if retries >= MAX_RETRIES:
             return _Ending(state=State.FAILED, error=ErrorRecord.of(error))
+        _count_retry(lease.record, kind_of(error).__name__)
         _log.warning("%s: attempt %d failed: %s", lease.record.name, retries, error)
         return self._pause(lease, _delay_s(error, retries))
 
@@ -145,6 +154,7 @@ class Runner:
         _log.error("%s: bug in %s", lease.record.name, lease.record.method, exc_info=bug)
         if faults >= MAX_FAULTS:
             return _internal(f"{type(bug).__name__}: {bug}")
+        _count_retry(lease.record, INTERNAL)
         return self._pause(lease, 0.0)
 
     def _pause(self, lease: Lease, seconds: float) -> _Ending | None:
@@ -169,6 +179,10 @@ def _count(record: Record) -> None:
     telemetry.OPERATIONS_ENDED.labels(
         record.service, record.method, record.state.value, error_kind
     ).inc()
+
+
+def _count_retry(record: Record, error_kind: str) -> None:
+    telemetry.OPERATION_RETRIES.labels(record.service, record.method, error_kind).inc()
 
 
 def _internal(message: str) -> _Ending:

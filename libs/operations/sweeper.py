@@ -43,6 +43,13 @@ class Sweeper:
         counts = Counter(stored.record.state for stored in self._known.values())
         for state in State:
             telemetry.OPERATIONS.labels(self._operations.service, state.value).set(counts[state])
+        telemetry.OPERATION_STILLNESS.labels(self._operations.service).set(self._stillest_s())
+
+    def _stillest_s(self) -> float:
+        running = (each for each in self._known.values() if each.record.state is State.RUNNING)
+        return max(
+            (self._stillness.seconds(each.record.name, each.etag) for each in running), default=0.0
+        )
 
     def _look(self, name: str) -> None:
         try:

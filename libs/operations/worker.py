@@ -7,6 +7,7 @@ milliseconds.
 
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -53,6 +54,7 @@ class Worker:
         max_operations: int = 4,
         lease_s: float = 10.0,
     ) -> None:
+        self._home = home
         folders = Folders(home, operations.service)
         self._operations = operations
         self._steps = {step.method: step for step in steps}
@@ -123,6 +125,7 @@ class Worker:
             try:
                 act()
             except (Unavailable, Busy) as error:
+                telemetry.DEPENDENCY_ERRORS.labels("store").inc()
                 _log.warning("trying again: %s", error)
             until.wait(pause_s)
 
@@ -204,3 +207,5 @@ class Worker:
         labels = (self._operations.service, self._group)
         telemetry.BUS_DEPTH.labels(*labels).set(consumer.depth)
         telemetry.BUS_OLDEST_AGE.labels(*labels).set(consumer.oldest_age_s)
+        free_bytes = shutil.disk_usage(self._home).free
+        telemetry.DISK_FREE.labels(self._operations.service).set(free_bytes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.bus.consume import consume
 from libs.bus.kafka import KafkaBus
@@ -350,6 +351,8 @@ def test_a_hopeless_message_is_dead_lettered_with_cause_and_origin(bus: Bus, top
     run_loop(bus, topic, handle, lambda: bool(seen))
     with bus.subscribe([f"{topic}.dead"], group="doctors") as consumer:
         (letter,) = take(consumer, 1)
+    labels = {"topic": topic, "error": "InvalidInput"}
+    assert REGISTRY.get_sample_value("athanor_bus_dead_letters_total", labels) == 1
     assert (letter.key, letter.value) == ("a", b"bad")
     assert letter.headers == {
         "ce_id": "7",

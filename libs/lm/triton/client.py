@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from libs import telemetry
 from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt, Unavailable
@@ -176,4 +177,5 @@ def _digest(answer: Tensors) -> str:
 
 def _check(expected: str, actual: str) -> None:
     if actual != expected:
+        telemetry.WEIGHTS_MISMATCHES.inc()
         raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")

@@ -220,3 +220,12 @@ def test_help_answers_in_half_a_second():
         subprocess.run([ROOT / "athanor", "--help"], stdout=subprocess.DEVNULL, check=True)
         took_s.append(time.monotonic() - began)
     assert min(took_s) < 0.5
+
+
+def test_prometheus_finds_the_services_while_they_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATHANOR_PROMETHEUS_TARGETS", str(tmp_path / "targets"))
+    monkeypatch.setattr(launcher, "reports", lambda home: [Report("lm", 1, 2, 3, 0)])
+    with cli._watched(tmp_path):
+        (file,) = (tmp_path / "targets").iterdir()
+        assert "127.0.0.1:3" in file.read_text()
+    assert not [*(tmp_path / "targets").iterdir()]

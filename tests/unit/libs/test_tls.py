@@ -4,6 +4,7 @@ import pytest
 
 from deploy.tls.authority import make
 from deploy.tls.folder import identity
+from libs.clock import Clock
 from libs.errors import InvalidInput
 from libs.tls import of_paths
 
@@ -16,6 +17,12 @@ def files(tmp_path):
 
 def test_a_good_certificate_has_no_fault(files):
     assert files.fault() == ""
+
+
+def test_the_end_of_a_certificate_is_known(files):
+    assert files.ends_at() == pytest.approx(Clock().now() + 365 * 86400, abs=600)
+    files.cert.unlink()
+    assert files.ends_at() == 0
 
 
 def test_a_key_of_another_certificate_is_a_fault(files, tmp_path):

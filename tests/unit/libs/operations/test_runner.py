@@ -3,6 +3,7 @@ import json
 import logging
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs import telemetry
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound, ServiceError, Unavailable
@@ -104,6 +105,16 @@ def test_a_retryable_error_is_tried_again_with_growing_pauses(stage, run) -> Non
     assert record.state is State.SUCCEEDED
     assert record.retries == 3
     assert sum(pauses) == pytest.approx(0.5 + 1 + 2, abs=0.3)
+
+
+def test_attempts_made_again_are_counted_by_the_class_of_the_error(stage, run) -> None:
+    def counted(kind: str) -> float:
+        labels = {"service": "corpus", "method": "Crawl", "error": kind}
+        return REGISTRY.get_sample_value("athanor_operation_retries_total", labels) or 0.0
+
+    before = [counted("Unavailable"), counted("Internal")]
+    run(stage.step(raises(Unavailable("lm down"), Unavailable("lm down"), KeyError("bug"))))
+    assert [counted("Unavailable"), counted("Internal")] == [before[0] + 2, before[1] + 1]
 
 
 def test_eight_retryable_errors_end_it(stage, run) -> None:

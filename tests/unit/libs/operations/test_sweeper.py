@@ -87,6 +87,22 @@ def test_states_are_counted(stage, sweeper) -> None:
     assert counts == [1, 1, 0, 1, 0]
 
 
+def test_the_longest_silence_of_a_running_operation_is_shown(stage, sweeper) -> None:
+    def shown() -> float | None:
+        sweeper.sweep()
+        return REGISTRY.get_sample_value(
+            "athanor_operation_stillness_seconds", {"service": "corpus"}
+        )
+
+    stage.submit()
+    lease = stage.take(stage.submit())
+    assert shown() == 0
+    stage.clock.monotonic_s += 7
+    assert shown() == 7
+    lease.finish(State.SUCCEEDED)
+    assert shown() == 0
+
+
 def test_a_damaged_record_does_not_stop_the_sweep(
     stage, woken, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -120,6 +120,12 @@ def test_commands_that_wait_for_a_slot_show_as_depth_and_age(site: Site) -> None
     eventually(lambda: measured("athanor_bus_oldest_age_seconds") == 0)
 
 
+def test_the_room_on_the_disk_is_shown(site: Site) -> None:
+    site.start("one")
+    labels = {"service": "corpus"}
+    eventually(lambda: (REGISTRY.get_sample_value("athanor_disk_free_bytes", labels) or 0) > 0)
+
+
 def measured(name: str) -> float:
     labels = {"service": "corpus", "group": "corpus.workers"}
     return REGISTRY.get_sample_value(name, labels) or 0.0

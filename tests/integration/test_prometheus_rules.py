@@ -1,0 +1,92 @@
+"""The rules of Prometheus: it reads them, they fire when they must, on metrics that exist."""
+
+import importlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+ROOT = Path(__file__).parents[2]
+RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.yaml"))
+CASES = Path(__file__).parent / "prometheus" / "alerts.yaml"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is absent: apt-get install prometheus"
+)
+OURS = re.compile(r"(?<![\w:])(?:athanor|corpus|evaluator|lm|loop|sampler|trainer)_\w+(?![\w:])")
+RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+\b")
+
+
+def rules():
+    return [
+        rule
+        for file in RULES
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def alerts():
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def promtool(*arguments):
+    return subprocess.run(
+        [PROMTOOL, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def declared():
+    """Every name of a sample that a service may show."""
+    paths = sorted(ROOT.glob("services/*/metrics.py")) + sorted(ROOT.glob("libs/**/metrics.py"))
+    for path in [*paths, ROOT / "libs" / "telemetry.py", ROOT / "libs" / "traces.py"]:
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+    return {
+        family.name + suffix
+        for family in REGISTRY.collect()
+        for suffix in suffixes.get(family.type, [""])
+    }
+
+
+@needs_promtool
+@pytest.mark.parametrize("file", RULES, ids=lambda path: path.name)
+def test_prometheus_reads_the_rules(file):
+    done = promtool("check", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_alerts_fire_when_they_must_and_stay_quiet_otherwise():
+    done = promtool("test", "rules", CASES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case_of_each_kind():
+    cases = [case["name"] for case in yaml.safe_load(CASES.read_text())["tests"]]
+    for name in (rule["alert"] for rule in alerts()):
+        assert any(case.partition(",")[0] == name for case in cases), name
+        assert f"{name} stays quiet" in cases, name
+
+
+def test_every_metric_in_a_rule_is_one_that_the_code_declares():
+    used = {name for rule in rules() for name in OURS.findall(rule["expr"])}
+    assert used
+    assert used - declared() == set()
+
+
+def test_every_recorded_name_in_a_rule_is_recorded():
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = {name for rule in rules() for name in RECORDED.findall(rule["expr"])}
+    assert used <= recorded
+    assert recorded
+
+
+def test_every_alert_says_what_happened_how_urgent_it_is_and_what_to_do():
+    for rule in alerts():
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+        assert rule["annotations"].keys() == {"summary", "remedy"}, rule["alert"]
