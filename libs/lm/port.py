@@ -4,8 +4,10 @@ Every answer carries the digest of the weights that made it, so a drift of weigh
 and never a number.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from libs.lm.prompts import Generated, Prompt, Sampling
 
 BATCH_SIZE = 32
 """Questions in a batch. A caller that asks in pieces whose lengths are multiples of it gets the
@@ -56,5 +58,64 @@ class Lm(Protocol):
             Corrupt: the reply was made with other weights than were asked for.
             InvalidInput: a question without options, or an option that alone is longer than the
                 model's context.
+        """
+        ...
+
+
+class GenerativeLm(Lm, Protocol):
+    """An `Lm` that also writes, and shows what it computes inside.
+
+    Beside its own, every call raises what `Lm.log_likelihood` raises for weights.
+    """
+
+    def log_likelihood(
+        self, weights_digest: str, questions: Sequence[Question], *, prompt: Any = None
+    ) -> list[list[OptionScore]]:
+        """Score as `Lm` does, after prompt embeddings: float32 (P, D), one array for all questions.
+
+        Raises:
+            InvalidInput: also for a prompt that is no such array.
+        """
+        ...
+
+    def generate(
+        self, weights_digest: str, prompts: Sequence[Prompt], sampling: Sampling
+    ) -> Iterator[Generated]:
+        """Yield what is made for each prompt as it is made; `prompts.joined` puts it together.
+
+        In fixed batches in the order given; the same prompts in the same order give the same bits
+        on the same kind of machine. Nothing is computed before the first piece is asked for;
+        closing the iterator stops the host within a token.
+
+        Raises:
+            InvalidInput: a prompt longer than the model's context, or a sampling that cannot be.
+        """
+        ...
+
+    def embed(self, weights_digest: str, texts: Sequence[str], *, normalize: bool = False) -> Any:
+        """Return float32 (N, D): the mean over each text's tokens of the last layer's states.
+
+        After the final norm; with `normalize` each is scaled to length 1; in fixed batches.
+
+        Raises:
+            InvalidInput: a text longer than the model's context.
+        """
+        ...
+
+    def hidden_states(
+        self,
+        weights_digest: str,
+        texts: Sequence[str],
+        *,
+        layers: Sequence[int],
+        last_only: bool = False,
+    ) -> list[Any]:
+        """Return float32 (L, T, D) for each text, with `last_only` of its last token (L, 1, D).
+
+        Layers as transformers numbers them: 0 is what the first one reads, -1 the last one after
+        the final norm; in fixed batches.
+
+        Raises:
+            InvalidInput: a text longer than the model's context, or no such layer.
         """
         ...

@@ -2,8 +2,8 @@
 
 A batch of stems is padded on the left and run once; its key-value cache is repeated for every
 option, and the options, padded on the right, run on top of it. Questions are cut into batches in
-the order given and nothing is sorted, so the same questions give the same bits. Torch and the
-standard library only: a server that sees nothing of Athanor's tree carries a copy of this file.
+the order given and nothing is sorted, so the same questions give the same bits. Runs in a foreign
+server too: see `arithmetic`.
 
 Shapes: B questions of a batch, O their options in all, S the longest stem, T the longest option
 less its last token, V the vocabulary.
@@ -11,11 +11,24 @@ less its last token, V the vocabulary.
 
 # ruff: noqa: N803, N806 - tensors carry their shape in capitals
 
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+
+from libs.lm.forward import (
+    Row,
+    context_length,
+    has_attention_cache,
+    plain_inputs,
+    prompt_of,
+    run,
+    run_rows,
+    separator,
+    tokens_before,
+    tokens_of,
+)
+from libs.lm.prompts import UnusableError
 
 _ROWS = 128
 """Log-softmax rows at once: 2 MB of a vocabulary of 4,096. A whole batch at once leaves the cache
@@ -34,22 +47,30 @@ class Scores(NamedTuple):
 
     options: list[Score]
     num_stem_tokens_cut: int
+    num_stem_tokens: int
+    """Read before the options: those kept of the stem, prompt embeddings included."""
 
 
 class Encoded(NamedTuple):
-    """One question as token ids; the stem has at least one, so has every option."""
+    """One question as token ids; every option has at least one, so has stem or prompt."""
 
     stem: list[int]
     options: list[list[int]]
     num_stem_tokens_cut: int
+    prompt: torch.Tensor | None = None
 
-
-class UnscorableError(ValueError):
-    """A question that no batch could hold: no options, or an option beyond the context."""
+    @property
+    def start(self) -> Row:
+        """What stands before every option."""
+        return Row(self.stem, self.prompt)
 
 
 def score(
-    model: Any, tokenizer: Any, questions: Sequence[tuple[str, Sequence[str]]], batch_size: int
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[tuple[str, Sequence[str]]],
+    batch_size: int,
+    prompt: Any = None,
 ) -> Iterator[Scores]:
     """Yield the scores of each (stem, options) pair, in the order given.
 
@@ -58,15 +79,14 @@ def score(
             summed in float64.
         tokenizer: its tokenizer. A stem is given the special tokens that it puts before a text.
         batch_size: questions in a batch; another one may change the last bits.
+        prompt: embeddings (P, D) that stand before every stem, as in Black-Box Tuning.
 
     Raises:
-        UnscorableError: a question without options, an empty option, or one longer than the
-            context. Raised before anything is computed.
+        UnusableError: a question without options, an empty option, one longer than the context
+            that the prompt leaves, or a prompt of another shape; before anything is computed.
     """
-    limit = context_length(model)
-    prefix = _prefix(tokenizer)
-    encoded = [_encode(tokenizer, prefix, stem, options, limit) for stem, options in questions]
-    batched = _has_attention_cache(model)
+    encoded = encode(model, tokenizer, questions, prompt)
+    batched = has_attention_cache(model)
     for first in range(0, len(encoded), batch_size):
         batch = encoded[first : first + batch_size]
         if batched:
@@ -83,76 +103,54 @@ def score_plainly(model: Any, question: Encoded) -> Scores:
     """
     scores = []
     for option in question.options:
-        sequence = torch.tensor([question.stem + option], device=model.device)
+        whole = question.start._replace(token_ids=question.stem + option[:-1])
         with torch.inference_mode():
-            logits_TV = model(input_ids=sequence[:, :-1], use_cache=False).logits[0]
-        log_probs = _log_probs(logits_TV[len(question.stem) - 1 :], option)
+            logits_TV = model(**plain_inputs(model, whole), use_cache=False).logits[0]
+        log_probs = _log_probs(logits_TV[question.start.num_tokens - 1 :], option)
         scores.append(Score(sum(log_probs), len(option)))
-    return Scores(scores, question.num_stem_tokens_cut)
+    return _scores(question, scores)
 
 
-def context_length(model: Any) -> int:
-    """Return the positions that the model was made for; a large number when it names none."""
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    return limit if limit and limit > 0 else 1 << 30
-
-
-def encode(model: Any, tokenizer: Any, stem: str, options: Sequence[str]) -> Encoded:
-    """Turn one question into token ids, its stem cut on the left. Raises as `score`."""
-    return _encode(tokenizer, _prefix(tokenizer), stem, options, context_length(model))
-
-
-def _prefix(tokenizer: Any) -> list[int]:
-    """Return the tokens before every text: the tokenizer's own."""
-    return list(tokenizer("")["input_ids"])
+def encode(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[tuple[str, Sequence[str]]],
+    prompt: Any = None,
+) -> list[Encoded]:
+    """Turn questions into token ids, stems cut on the left. Raises as `score`."""
+    soft = prompt_of(model, prompt)
+    limit = context_length(model) - (0 if soft is None else len(soft))
+    before = tokens_before(tokenizer)
+    encoded = [_encode(tokenizer, before, stem, options, limit) for stem, options in questions]
+    if soft is not None:
+        return [question._replace(prompt=soft) for question in encoded]
+    return [each if each.stem else each._replace(stem=[separator(tokenizer)]) for each in encoded]
 
 
 def _encode(
-    tokenizer: Any, prefix: list[int], stem: str, options: Sequence[str], limit: int
+    tokenizer: Any, before: list[int], stem: str, options: Sequence[str], limit: int
 ) -> Encoded:
     if not options:
-        raise UnscorableError(f"a question needs options, got none after {stem[:40]!r}")
-    option_ids = [_tokens(tokenizer, option) for option in options]
+        raise UnusableError(f"a question needs options, got none after {stem[:40]!r}")
+    option_ids = [tokens_of(tokenizer, option) for option in options]
     for option, ids in zip(options, option_ids, strict=True):
         if not 0 < len(ids) <= limit:
-            raise UnscorableError(
+            raise UnusableError(
                 f"an option must have 1 to {limit} tokens, got {len(ids)} in {option[:40]!r}"
             )
-    stem_ids = _tokens(tokenizer, stem)
+    stem_ids = tokens_of(tokenizer, stem)
     # The last token of an option is predicted but never read, so it needs no position.
     room = limit - max(map(len, option_ids)) + 1
-    kept_prefix = prefix[:room]
-    num_cut = max(0, len(stem_ids) - (room - len(kept_prefix)))
-    start = (kept_prefix + stem_ids[num_cut:]) or [_separator(tokenizer)]
-    return Encoded(start, option_ids, num_cut)
-
-
-def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _separator(tokenizer: Any) -> int:
-    """Return what stands before a text where nothing does: a beginning, or an end of another."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise UnscorableError("an empty stem needs a tokenizer with a bos or eos token, got none")
-
-
-def _has_attention_cache(model: Any) -> bool:
-    """Tell whether the model's whole state is keys and values, which can be padded and repeated."""
-    if getattr(model, "_is_stateful", False):
-        return False
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return all(kind in ("full_attention", "sliding_attention") for kind in kinds)
+    kept_before = before[:room]
+    num_cut = max(0, len(stem_ids) - (room - len(kept_before)))
+    return Encoded(kept_before + stem_ids[num_cut:], option_ids, num_cut)
 
 
 def _score_batch(model: Any, batch: Sequence[Encoded]) -> list[Scores]:
     rows = [row for row, question in enumerate(batch) for _ in question.options]
     options = [option for question in batch for option in question.options]
     with torch.inference_mode():
-        first_BV, cache, mask_BS = _run_stems(model, [question.stem for question in batch])
+        first_BV, cache, mask_BS = _run_starts(model, batch)
         firsts = [option[0] for option in options]
         sums = _log_probs(first_BV[torch.tensor(rows, device=first_BV.device)], firsts)
         if max(map(len, options)) > 1:
@@ -163,19 +161,17 @@ def _score_batch(model: Any, batch: Sequence[Encoded]) -> list[Scores]:
             for index, option in enumerate(options):
                 sums[index] += sum(flat[index * width : index * width + len(option) - 1])
     scores = iter([Score(total, len(option)) for total, option in zip(sums, options, strict=True)])
-    return [
-        Scores([next(scores) for _ in question.options], question.num_stem_tokens_cut)
-        for question in batch
-    ]
+    return [_scores(each, [next(scores) for _ in each.options]) for each in batch]
 
 
-def _run_stems(model: Any, stems: Sequence[list[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
-    """Return logits after each stem (B, V), the cache, and the mask of real tokens (B, S)."""
-    width = max(map(len, stems))
-    ids_BS = torch.tensor([[0] * (width - len(stem)) + stem for stem in stems])
-    mask_BS = torch.tensor([[0] * (width - len(stem)) + [1] * len(stem) for stem in stems])
-    positions_BS = (mask_BS.cumsum(1) - 1).clamp(min=0)
-    output = _forward(model, ids_BS, mask_BS, positions_BS, logits_to_keep=1)
+def _scores(question: Encoded, options: list[Score]) -> Scores:
+    return Scores(options, question.num_stem_tokens_cut, question.start.num_tokens)
+
+
+def _run_starts(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, Any, torch.Tensor]:
+    """Return logits before the options (B, V), the cache, and the mask of real tokens (B, S)."""
+    rows = [question.start for question in batch]
+    output, mask_BS = run_rows(model, rows, logits_to_keep=1)
     return output.logits[:, -1], output.past_key_values, mask_BS
 
 
@@ -192,24 +188,10 @@ def _run_options(
     # Padding repeats the last real position, so it asks for none beyond the context.
     positions_OT = mask.cumsum(1)[:, -width:] - 1
     cache.batch_select_indices(row_O.to(model.device))
-    logits_OTV: torch.Tensor = _forward(
-        model, ids_OT, mask, positions_OT, past_key_values=cache
+    logits_OTV: torch.Tensor = run(
+        model, {"input_ids": ids_OT}, mask, positions_OT, past_key_values=cache
     ).logits
     return logits_OTV
-
-
-def _forward(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, **more: Any
-) -> Any:
-    takes = inspect.signature(model.forward).parameters
-    wished = more | {"position_ids": positions.to(model.device)}
-    given = {name: value for name, value in wished.items() if name in takes}
-    return model(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        use_cache=True,
-        **given,
-    )
 
 
 def _log_probs(logits_TV: torch.Tensor, tokens: list[int]) -> list[float]:

@@ -116,8 +116,9 @@ def test_scores_equal_a_plain_loop(world):
     for digest, folder in world.folders.items():
         model, tokenizer = load_model(folder), load_tokenizer(folder)
         asked = questions(BATCH_SIZE + 3)
-        for question, scores in zip(asked, world.lm.log_likelihood(digest, asked), strict=True):
-            plain = scoring.score_plainly(model, scoring.encode(model, tokenizer, *question))
+        answers = world.lm.log_likelihood(digest, asked)
+        for question, scores in zip(scoring.encode(model, tokenizer, asked), answers, strict=True):
+            plain = scoring.score_plainly(model, question)
             for score, expected in zip(scores, plain.options, strict=True):
                 assert abs(score.log_likelihood - expected.log_likelihood) < TOLERANCE
                 assert score.num_tokens == expected.num_tokens

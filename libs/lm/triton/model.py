@@ -1,7 +1,7 @@
 """What Triton's python backend runs for one model: load, digest, answer.
 
 Publishing copies this file into the model's version folder as `model.py`, beside the arithmetic
-that the lm host runs (`digest`, `scoring`) and the checkpoint. The backend's process sees
+that the lm host runs (`libs.lm.arithmetic`) and the checkpoint. The backend's process sees
 site-packages and that folder, nothing of Athanor's tree. Every answer carries the digest that was
 computed from the tensors in memory, so weights that are others than published never answer:
 `initialize` raises, Triton does not take the version up, and an older one serves on.
@@ -33,10 +33,10 @@ class TritonPythonModel:
         """
         folder = Path(args["model_repository"]) / args["model_version"]
         sys.path.insert(0, str(folder))
-        import digest
-        import scoring
+        from libs.lm import digest, prompts, scoring
 
         self._scoring = scoring
+        self._unusable = prompts.UnusableError
         manifest = json.loads((folder / "manifest.json").read_text())
         _prepare(manifest["num_threads"])
         model = _load(folder / "checkpoint")
@@ -58,7 +58,7 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             try:
                 answer = pb_utils.InferenceResponse(output_tensors=self._answer(request))
-            except self._scoring.UnscorableError as error:
+            except self._unusable as error:
                 answer = _failed(f"InvalidInput: {error}", pb_utils.TritonError.INVALID_ARG)
             except Exception as error:  # noqa: BLE001 - the process edge: the caller is told
                 answer = _failed(f"Internal: {error!r}", pb_utils.TritonError.INTERNAL)

@@ -3,7 +3,7 @@
     models/repository/<name>/config.pbtxt            which version serves; written last, at once
     models/repository/<name>/<n>/owner               claims the number, so that two never write one
     models/repository/<name>/<n>/checkpoint/...      weights, config, tokenizer
-    models/repository/<name>/<n>/{model,digest,scoring}.py
+    models/repository/<name>/<n>/model.py, libs/lm/*.py
     models/repository/<name>/<n>/manifest.json       digest of the weights and of every file
 
 A version is never written to again. A publication that was killed leaves a number that no
@@ -26,8 +26,7 @@ from libs.blobs.port import Blobs
 from libs.digests import remembered_sha256
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.formats import canonical_json
-from libs.lm import digest as digest_module
-from libs.lm import scoring as scoring_module
+from libs.lm import arithmetic
 
 SCHEMA_VERSION = 1
 LIVE = "live"
@@ -35,11 +34,7 @@ CANDIDATE = "lm-"
 """What the names of models begin with that are asked by digest."""
 _ROOT = "models/repository"
 _HERE = Path(__file__).parent
-_CODE = {
-    "model.py": _HERE / "model.py",
-    "digest.py": Path(digest_module.__file__),
-    "scoring.py": Path(scoring_module.__file__),
-}
+_CODE = {"model.py": _HERE / "model.py"} | arithmetic.FILES
 _INPUTS = {"call": "STRING", "stems": "STRING", "options": "STRING"} | dict.fromkeys(
     ("num_options", "batch_size"), "INT32"
 )

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Finish:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FinishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Finish.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINISH_UNSPECIFIED: _Finish.ValueType  # 0
+    """More may come."""
+    FINISH_STOP: _Finish.ValueType  # 1
+    """The end-of-text token, or a stop."""
+    FINISH_LENGTH: _Finish.ValueType  # 2
+    """As many as were asked for, or the model's context is full."""
+    FINISH_CANCELLED: _Finish.ValueType  # 3
+    """Nobody waits for more."""
+
+class Finish(_Finish, metaclass=_FinishEnumTypeWrapper):
+    """Why no more tokens come."""
+
+FINISH_UNSPECIFIED: Finish.ValueType  # 0
+"""More may come."""
+FINISH_STOP: Finish.ValueType  # 1
+"""The end-of-text token, or a stop."""
+FINISH_LENGTH: Finish.ValueType  # 2
+"""As many as were asked for, or the model's context is full."""
+FINISH_CANCELLED: Finish.ValueType  # 3
+"""Nobody waits for more."""
+Global___Finish: _TypeAlias = Finish  # noqa: Y015
 
 @_typing.final
 class LoadWeightsRequest(_message.Message):
@@ -75,6 +104,7 @@ class ScoreOptionsRequest(_message.Message):
     WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     weights_digest: _builtins.str
     """Digest of the weights to score with."""
     batch_size: _builtins.int
@@ -83,16 +113,21 @@ class ScoreOptionsRequest(_message.Message):
     def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Question]:
         """In this order they are cut into batches."""
 
+    @_builtins.property
+    def prompt(self) -> Global___Tensor:
+        """Embeddings (tokens, width of the model) before every stem; unset: none."""
+
     def __init__(
         self,
         *,
         weights_digest: _builtins.str = ...,
         questions: _abc.Iterable[Global___Question] | None = ...,
         batch_size: _builtins.int = ...,
+        prompt: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "questions", b"questions", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "prompt", b"prompt", "questions", b"questions", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,6 +222,362 @@ class Answer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class Tensor(_message.Message):
+    """Numbers in a shape."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHAPE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """float32, little-endian, the last dimension's neighbours side by side."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Length of each dimension."""
+
+    def __init__(
+        self,
+        *,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        values: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shape", b"shape", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tensor: _TypeAlias = Tensor  # noqa: Y015
+
+@_typing.final
+class Prompt(_message.Message):
+    """What to go on from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Gets the special tokens that the tokenizer puts before a text."""
+    seed: _builtins.int
+    """Seed of this prompt's own random numbers."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Taken as they are, instead of `text`."""
+
+    @_builtins.property
+    def embeddings(self) -> Global___Tensor:
+        """Embeddings (tokens, width of the model) before everything else; unset: none."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        embeddings: Global___Tensor | None = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "seed", b"seed", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+@_typing.final
+class Sampling(_message.Message):
+    """How tokens are chosen, and when to stop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    max_new_tokens: _builtins.int
+    """Tokens made for a prompt at most, 1 or more; fewer when the model's context is full before."""
+    temperature: _builtins.float
+    """Divides the logits; 0 is greedy."""
+    top_k: _builtins.int
+    """Only so many of the likeliest tokens; 0: all."""
+    top_p: _builtins.float
+    """Only the fewest likeliest tokens that hold this share, in (0, 1]; 0 means 1."""
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that end a prompt, wherever they lie across tokens; they are no part of the text."""
+
+    def __init__(
+        self,
+        *,
+        max_new_tokens: _builtins.int = ...,
+        temperature: _builtins.float = ...,
+        top_k: _builtins.int = ...,
+        top_p: _builtins.float = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_new_tokens", b"max_new_tokens", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
+
+@_typing.final
+class GenerateRequest(_message.Message):
+    """What to write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights to write with."""
+    batch_size: _builtins.int
+    """Prompts in a batch; 0 means 32. Another size may change the last bits."""
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prompt]:
+        """In this order they are cut into batches."""
+
+    @_builtins.property
+    def sampling(self) -> Global___Sampling:
+        """For all prompts."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        prompts: _abc.Iterable[Global___Prompt] | None = ...,
+        sampling: Global___Sampling | None = ...,
+        batch_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "prompts", b"prompts", "sampling", b"sampling", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class GenerateResponse(_message.Message):
+    """What was written since the last message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights that wrote it."""
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratedPiece]:
+        """In the order they were made."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        pieces: _abc.Iterable[Global___GeneratedPiece] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pieces", b"pieces", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class GeneratedPiece(_message.Message):
+    """What came anew for one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    LOG_PROBS_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    NUM_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Place of the prompt in the request."""
+    text: _builtins.str
+    """What no later token can change: whole characters, nothing of a stop, no special tokens."""
+    finish: Global___Finish.ValueType
+    """Why no more tokens come; set on the last piece of a prompt."""
+    num_prompt_tokens: _builtins.int
+    """Tokens of the prompt, embeddings included."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The end-of-text token and those of a stop included."""
+
+    @_builtins.property
+    def log_probs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One a token: natural logarithm, under the model before temperature and filters."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        text: _builtins.str = ...,
+        log_probs: _abc.Iterable[_builtins.float] | None = ...,
+        finish: Global___Finish.ValueType = ...,
+        num_prompt_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "index", b"index", "log_probs", b"log_probs", "num_prompt_tokens", b"num_prompt_tokens", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedPiece: _TypeAlias = GeneratedPiece  # noqa: Y015
+
+@_typing.final
+class EmbedRequest(_message.Message):
+    """What to embed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights to embed with."""
+    normalize: _builtins.bool
+    """Scale each embedding to length 1."""
+    batch_size: _builtins.int
+    """Texts in a batch; 0 means 32. Another size may change the last bits."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In this order they are cut into batches."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        normalize: _builtins.bool = ...,
+        batch_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "normalize", b"normalize", "texts", b"texts", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    """The embeddings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights that made them."""
+    @_builtins.property
+    def embeddings(self) -> Global___Tensor:
+        """(texts, width of the model): the mean over a text's tokens of the last layer's states."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        embeddings: Global___Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class ReadHiddenStatesRequest(_message.Message):
+    """What to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    LAST_ONLY_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights to read with."""
+    last_only: _builtins.bool
+    """Only the last token of each text."""
+    batch_size: _builtins.int
+    """Texts in a batch; 0 means 32. Another size may change the last bits."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In this order they are cut into batches."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """0 is what the first layer reads, n what the n-th gives; negative ones count from the end."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        last_only: _builtins.bool = ...,
+        batch_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "last_only", b"last_only", "layers", b"layers", "texts", b"texts", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHiddenStatesRequest: _TypeAlias = ReadHiddenStatesRequest  # noqa: Y015
+
+@_typing.final
+class ReadHiddenStatesResponse(_message.Message):
+    """A part of the states; parts come text by text, layer by layer, from the first token on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    NUM_TOKENS_LEFT_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """Digest of the weights that made them."""
+    num_tokens_left: _builtins.int
+    """Tokens of the text's layer that follow in later parts."""
+    @_builtins.property
+    def states(self) -> Global___Tensor:
+        """(tokens, width of the model) of one layer of one text; at most 4 MiB, or one token."""
+
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        states: Global___Tensor | None = ...,
+        num_tokens_left: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["states", b"states"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_tokens_left", b"num_tokens_left", "states", b"states", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHiddenStatesResponse: _TypeAlias = ReadHiddenStatesResponse  # noqa: Y015
 
 @_typing.final
 class ListWeightsRequest(_message.Message):

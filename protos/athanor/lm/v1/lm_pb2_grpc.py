@@ -46,6 +46,21 @@ class LmServiceStub:
                 request_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsRequest.SerializeToString,
                 response_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/athanor.lm.v1.LmService/Generate',
+                request_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/athanor.lm.v1.LmService/Embed',
+                request_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.ReadHiddenStates = channel.unary_stream(
+                '/athanor.lm.v1.LmService/ReadHiddenStates',
+                request_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesRequest.SerializeToString,
+                response_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesResponse.FromString,
+                _registered_method=True)
         self.ListWeights = channel.unary_unary(
                 '/athanor.lm.v1.LmService/ListWeights',
                 request_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ListWeightsRequest.SerializeToString,
@@ -70,7 +85,33 @@ class LmServiceServicer:
     def ScoreOptions(self, request, context):
         """Scores options after stems, in fixed batches in the order given.
         A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
-        `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
+        `INVALID_ARGUMENT` for a question without options, an option that alone does not fit, or a
+        prompt of another shape.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Generate(self, request, context):
+        """Writes on after prompts, token by token, in fixed batches in the order given; a caller that
+        leaves ends it within a token. Errors as `LoadWeights`; `INVALID_ARGUMENT` for a prompt longer
+        than the model's context, or a sampling that cannot be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Embeds texts, in fixed batches in the order given. Errors as `LoadWeights`; `INVALID_ARGUMENT`
+        for a text longer than the model's context.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHiddenStates(self, request, context):
+        """Shows the states of a model's layers, in fixed batches in the order given. Errors as `Embed`;
+        `INVALID_ARGUMENT` for a layer that the model has not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +136,21 @@ def add_LmServiceServicer_to_server(servicer, server):
                     servicer.ScoreOptions,
                     request_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsRequest.FromString,
                     response_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateRequest.FromString,
+                    response_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedRequest.FromString,
+                    response_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedResponse.SerializeToString,
+            ),
+            'ReadHiddenStates': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadHiddenStates,
+                    request_deserializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesRequest.FromString,
+                    response_serializer=athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesResponse.SerializeToString,
             ),
             'ListWeights': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWeights,
@@ -158,6 +214,87 @@ class LmService:
             '/athanor.lm.v1.LmService/ScoreOptions',
             athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsRequest.SerializeToString,
             athanor_dot_lm_dot_v1_dot_lm__pb2.ScoreOptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/athanor.lm.v1.LmService/Generate',
+            athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateRequest.SerializeToString,
+            athanor_dot_lm_dot_v1_dot_lm__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.lm.v1.LmService/Embed',
+            athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedRequest.SerializeToString,
+            athanor_dot_lm_dot_v1_dot_lm__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHiddenStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/athanor.lm.v1.LmService/ReadHiddenStates',
+            athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesRequest.SerializeToString,
+            athanor_dot_lm_dot_v1_dot_lm__pb2.ReadHiddenStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

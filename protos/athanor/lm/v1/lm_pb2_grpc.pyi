@@ -43,7 +43,21 @@ class LmServiceStub:
     ScoreOptions: _grpc.UnaryUnaryMultiCallable[_lm_pb2.ScoreOptionsRequest, _lm_pb2.ScoreOptionsResponse]
     """Scores options after stems, in fixed batches in the order given.
     A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
-    `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
+    `INVALID_ARGUMENT` for a question without options, an option that alone does not fit, or a
+    prompt of another shape.
+    """
+    Generate: _grpc.UnaryStreamMultiCallable[_lm_pb2.GenerateRequest, _lm_pb2.GenerateResponse]
+    """Writes on after prompts, token by token, in fixed batches in the order given; a caller that
+    leaves ends it within a token. Errors as `LoadWeights`; `INVALID_ARGUMENT` for a prompt longer
+    than the model's context, or a sampling that cannot be.
+    """
+    Embed: _grpc.UnaryUnaryMultiCallable[_lm_pb2.EmbedRequest, _lm_pb2.EmbedResponse]
+    """Embeds texts, in fixed batches in the order given. Errors as `LoadWeights`; `INVALID_ARGUMENT`
+    for a text longer than the model's context.
+    """
+    ReadHiddenStates: _grpc.UnaryStreamMultiCallable[_lm_pb2.ReadHiddenStatesRequest, _lm_pb2.ReadHiddenStatesResponse]
+    """Shows the states of a model's layers, in fixed batches in the order given. Errors as `Embed`;
+    `INVALID_ARGUMENT` for a layer that the model has not.
     """
     ListWeights: _grpc.UnaryUnaryMultiCallable[_lm_pb2.ListWeightsRequest, _lm_pb2.ListWeightsResponse]
     """Lists the weights held now."""
@@ -63,7 +77,21 @@ class LmServiceAsyncStub(LmServiceStub):
     ScoreOptions: _aio.UnaryUnaryMultiCallable[_lm_pb2.ScoreOptionsRequest, _lm_pb2.ScoreOptionsResponse]  # type: ignore[assignment]
     """Scores options after stems, in fixed batches in the order given.
     A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
-    `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
+    `INVALID_ARGUMENT` for a question without options, an option that alone does not fit, or a
+    prompt of another shape.
+    """
+    Generate: _aio.UnaryStreamMultiCallable[_lm_pb2.GenerateRequest, _lm_pb2.GenerateResponse]  # type: ignore[assignment]
+    """Writes on after prompts, token by token, in fixed batches in the order given; a caller that
+    leaves ends it within a token. Errors as `LoadWeights`; `INVALID_ARGUMENT` for a prompt longer
+    than the model's context, or a sampling that cannot be.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_lm_pb2.EmbedRequest, _lm_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Embeds texts, in fixed batches in the order given. Errors as `LoadWeights`; `INVALID_ARGUMENT`
+    for a text longer than the model's context.
+    """
+    ReadHiddenStates: _aio.UnaryStreamMultiCallable[_lm_pb2.ReadHiddenStatesRequest, _lm_pb2.ReadHiddenStatesResponse]  # type: ignore[assignment]
+    """Shows the states of a model's layers, in fixed batches in the order given. Errors as `Embed`;
+    `INVALID_ARGUMENT` for a layer that the model has not.
     """
     ListWeights: _aio.UnaryUnaryMultiCallable[_lm_pb2.ListWeightsRequest, _lm_pb2.ListWeightsResponse]  # type: ignore[assignment]
     """Lists the weights held now."""
@@ -92,7 +120,39 @@ class LmServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_lm_pb2.ScoreOptionsResponse, _abc.Awaitable[_lm_pb2.ScoreOptionsResponse]]:
         """Scores options after stems, in fixed batches in the order given.
         A stem is cut on its left to fit the model's context. Errors as `LoadWeights`;
-        `INVALID_ARGUMENT` for a question without options, or an option that alone does not fit.
+        `INVALID_ARGUMENT` for a question without options, an option that alone does not fit, or a
+        prompt of another shape.
+        """
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _lm_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_lm_pb2.GenerateResponse], _abc.AsyncIterator[_lm_pb2.GenerateResponse]]:
+        """Writes on after prompts, token by token, in fixed batches in the order given; a caller that
+        leaves ends it within a token. Errors as `LoadWeights`; `INVALID_ARGUMENT` for a prompt longer
+        than the model's context, or a sampling that cannot be.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _lm_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lm_pb2.EmbedResponse, _abc.Awaitable[_lm_pb2.EmbedResponse]]:
+        """Embeds texts, in fixed batches in the order given. Errors as `LoadWeights`; `INVALID_ARGUMENT`
+        for a text longer than the model's context.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadHiddenStates(
+        self,
+        request: _lm_pb2.ReadHiddenStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_lm_pb2.ReadHiddenStatesResponse], _abc.AsyncIterator[_lm_pb2.ReadHiddenStatesResponse]]:
+        """Shows the states of a model's layers, in fixed batches in the order given. Errors as `Embed`;
+        `INVALID_ARGUMENT` for a layer that the model has not.
         """
 
     @_abc_1.abstractmethod

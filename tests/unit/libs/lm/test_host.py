@@ -9,7 +9,7 @@ from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, DeadlineExceeded, InvalidInput, NotFound
 from libs.lm import weights
 from libs.lm.digest import folder_digest, weights_digest
-from libs.lm.host import Host
+from libs.lm.host import Call, Host
 from libs.lm.port import Question
 
 ASKED = [Question(f"the quick {animal}", (" jumps", " box a judge")) for animal in ("fox", "dog")]
@@ -58,7 +58,7 @@ def test_held_weights_have_the_digest_they_were_asked_for_by(store, host):
 def test_other_weights_than_registered_are_corrupt_and_not_held(store, host):
     store.add(1, digest="d" * 64)
     with pytest.raises(Corrupt, match="d" * 64):
-        host.log_likelihood("d" * 64, ASKED)
+        host.log_likelihood("d" * 64, ASKED, Call())
     assert host.digests() == []
 
 
@@ -76,34 +76,36 @@ def test_the_model_used_longest_ago_leaves_first(store, host):
 
 def test_callers_at_the_same_time_get_the_bits_of_callers_alone(store, host):
     digests = [store.add(seed) for seed in (0, 2, 3)]
-    alone = [host.log_likelihood(digest, ASKED) for digest in digests]
+    alone = [host.log_likelihood(digest, ASKED, Call()) for digest in digests]
     with ThreadPoolExecutor(6) as callers:
-        together = list(callers.map(lambda each: host.log_likelihood(each, ASKED), digests * 4))
+        together = list(
+            callers.map(lambda each: host.log_likelihood(each, ASKED, Call()), digests * 4)
+        )
     assert together == alone * 4
 
 
 def test_a_question_without_options_is_invalid(store, host):
     with pytest.raises(InvalidInput, match="options"):
-        host.log_likelihood(store.add(0), [Question("the", ())])
+        host.log_likelihood(store.add(0), [Question("the", ())], Call())
 
 
 def test_a_call_that_waits_too_long_for_its_turn_meets_its_deadline(store, host):
     digest = store.add(0)
     release = threading.Event()
-    host._thread.submit(release.wait)
+    host._turns._thread.submit(release.wait)
     with pytest.raises(DeadlineExceeded, match=r"0\.1 s"):
-        host.log_likelihood(digest, ASKED, timeout_s=0.1)
+        host.log_likelihood(digest, ASKED, Call(timeout_s=0.1))
     release.set()
 
 
 def test_what_nobody_waits_for_is_not_computed(store, host):
     with pytest.raises(DeadlineExceeded, match="after 1 questions"):
-        host.log_likelihood(store.add(0), ASKED, batch_size=1, is_wanted=lambda: False)
+        host.log_likelihood(store.add(0), ASKED, Call(batch_size=1, is_wanted=lambda: False))
 
 
 def test_the_arithmetic_is_float32_on_threads_as_configured(store):
     host = store.host()
     held = host.load(store.add(0))
     assert held.model.dtype is torch.float32
-    assert host._thread.submit(torch.get_num_threads).result() == 1
+    assert host._turns.run(torch.get_num_threads, "asking", 1.0) == 1
     host.close()

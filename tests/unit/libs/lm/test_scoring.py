@@ -5,6 +5,7 @@ import torch
 
 from libs.lm import scoring
 from libs.lm.folder import load_model, load_tokenizer
+from libs.lm.prompts import UnusableError
 
 WORDS = [
     "the",
@@ -45,7 +46,7 @@ def held(tmp_path_factory, make_checkpoint):
 def worst(model, tokenizer, asked, *, batch_size):
     """Return the largest difference to a plain loop, in nats."""
     answers = list(scoring.score(model, tokenizer, asked, batch_size))
-    plain = [scoring.score_plainly(model, scoring.encode(model, tokenizer, *q)) for q in asked]
+    plain = [scoring.score_plainly(model, q) for q in scoring.encode(model, tokenizer, asked)]
     assert [len(each.options) for each in answers] == [len(options) for _, options in asked]
     return max(
         abs(one.log_likelihood - other.log_likelihood)
@@ -131,5 +132,5 @@ def test_an_empty_stem_begins_after_the_token_that_separates_texts(held):
 
 @pytest.mark.parametrize("options", [[], [""], [" " + " ".join(WORDS * 5)]])
 def test_what_cannot_be_scored_is_refused_before_anything_is_computed(held, options):
-    with pytest.raises(scoring.UnscorableError, match="option"):
+    with pytest.raises(UnusableError, match="option"):
         next(scoring.score(*held, [("the quick", [" fox"]), ("the", options)], 1))
