@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from deploy.local.stack.minio import bound_by_permissions
 from tests import stack
 
 _PATIENCE_S = 60.0
@@ -44,7 +45,7 @@ class OwnMinio:
         command += ["--address", f"127.0.0.1:{self.port}", "--console-address", "127.0.0.1:0"]
         with (self.folder.parent / "minio.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_unprivileged(), *command],
+                [*bound_by_permissions(), *command],
                 env={
                     "HOME": str(self.folder.parent),
                     "MINIO_ROOT_USER": self.settings["ATHANOR_MINIO_ACCESS_KEY"],
@@ -79,8 +80,7 @@ class OwnMinio:
 
     def read_only(self, on: bool) -> None:
         """Take from its disk, or give back, the permission to write."""
-        for folder, _, _ in os.walk(self.folder):  # parents first: nothing new appears below
-            Path(folder).chmod(0o555 if on else 0o755)
+        read_only(self.folder, on)
 
     def _await_ready(self) -> None:
         give_up = time.monotonic() + _PATIENCE_S
@@ -178,14 +178,17 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def read_only(folder: Path, on: bool) -> None:
+    """Make the disk of a MinIO that is bound by permissions read-only, or writable again.
+
+    What it answers then is what it answers on a file system that was mounted anew as read-only.
+    """
+    for each, _, _ in os.walk(folder):  # parents first: nothing new appears below
+        Path(each).chmod(0o555 if on else 0o755)
+
+
 def _program() -> Path:
     program = stack.folder() / "minio" / "minio"
     if not program.exists():
         stack.refuse(f"MinIO is not built ({program} is absent): make stack")
     return program
-
-
-def _unprivileged() -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]

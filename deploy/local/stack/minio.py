@@ -24,7 +24,7 @@ def _command(start: Start, _: Guard) -> Command:
     secrets = start.run.secrets()
     return Command(
         argv=(
-            *_bound_by_permissions(),
+            *bound_by_permissions(),
             str(program),
             "server",
             str(data),
@@ -42,7 +42,7 @@ def _command(start: Start, _: Guard) -> Command:
     )
 
 
-def _bound_by_permissions() -> tuple[str, ...]:
+def bound_by_permissions() -> tuple[str, ...]:
     """Take from root the right to pass over permissions, or a disk could not be made read-only."""
     if os.geteuid() != 0:
         return ()
