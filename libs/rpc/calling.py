@@ -123,6 +123,8 @@ class _Attempts:
 
     def _unreached(self, details: str) -> ServiceError:
         """Return why nobody answered; a server that hangs up on a certificate does not say so."""
+        if "protocol is restricted" in details:  # what Triton says to a caller without its key
+            return Forbidden(details)
         if self._tls is None:
             hint = " (spoken without TLS)" if "Socket closed" in details else ""
             return Unavailable(details + hint)

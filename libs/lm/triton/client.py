@@ -8,20 +8,17 @@ travel in pieces as to the lm host, so the bits are the same.
 
 import logging
 from collections.abc import Sequence
-from itertools import count
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from libs import telemetry
-from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
-from libs.errors import Corrupt, Unavailable
-from libs.lm import weights
+from libs.errors import Corrupt
 from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
-from libs.lm.triton.replica import Absent, Replica, Tensors
-from libs.lm.triton.repository import CANDIDATE, Repository, model_name
+from libs.lm.publish import Publisher
+from libs.lm.triton.fleet import Fleet
+from libs.lm.triton.replica import Replica, Tensors
 
 _log = logging.getLogger(__name__)
 
@@ -48,20 +45,18 @@ class TritonLm:
             timeout_s: for one piece, or one load.
             max_models: candidates that a replica holds; the one asked longest ago leaves first.
         """
-        self._replicas = [Replica(address, key=key) for address in addresses]
-        self._blobs = blobs
-        self._artifacts = Artifacts(blobs)
-        self._repository = Repository(models)
-        self._timeout_s = timeout_s
-        self._max_models = max_models
-        self._turns = count()
+        self._publisher = Publisher(
+            [Replica(address, key=key) for address in addresses],
+            blobs=blobs,
+            models=models,
+            timeout_s=timeout_s,
+            max_models=max_models,
+        )
+        self._fleet = Fleet(self._publisher, timeout_s=timeout_s)
 
     def load(self, weights_digest: str) -> None:
         """Hold the weights ready on every replica; see `Lm.load`."""
-        name = self._publish(weights_digest)
-        for replica in self._replicas:
-            if self._held(replica, name) != weights_digest:
-                self._load(replica, name, weights_digest)
+        self._fleet.hold(weights_digest)
 
     def log_likelihood(
         self, weights_digest: str, questions: Sequence[Question]
@@ -70,13 +65,12 @@ class TritonLm:
         answers: list[list[OptionScore]] = []
         for first in range(0, len(questions), PIECE):
             piece = questions[first : first + PIECE]
-            answers += _scores(self._asked(weights_digest, _asking(piece)), piece)
+            answers += _scores(self._fleet.answer(weights_digest, _asking(piece)), piece)
         return answers
 
     def close(self) -> None:
         """Close the channels."""
-        for replica in self._replicas:
-            replica.close()
+        self._publisher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -88,61 +82,6 @@ class TritonLm:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _asked(self, digest: str, tensors: Tensors) -> Tensors:
-        """Return the one answer of a replica that holds the weights; the next if one is down."""
-        name = model_name(digest)
-        down: list[Unavailable] = []
-        for _ in self._replicas:
-            replica = self._replicas[next(self._turns) % len(self._replicas)]
-            try:
-                return self._answer(replica, name, digest, tensors)
-            except Unavailable as error:
-                _log.warning("%s is passed over: %s", replica.address, error)
-                down.append(error)
-        raise down[-1]
-
-    def _answer(self, replica: Replica, name: str, digest: str, tensors: Tensors) -> Tensors:
-        try:
-            answer = self._first(replica, name, tensors)
-        except Absent:
-            answer = None
-        if answer is None or _digest(answer) != digest:
-            _log.info("%s does not hold weights %s yet", replica.address, digest[:12])
-            self._load(replica, self._publish(digest), digest)
-            answer = self._first(replica, name, tensors)
-        _check(digest, _digest(answer))
-        return answer
-
-    def _first(self, replica: Replica, name: str, tensors: Tensors) -> Tensors:
-        answers = replica.infer(name, tensors, timeout_s=self._timeout_s)
-        return next(answers)
-
-    def _held(self, replica: Replica, name: str) -> str:
-        """Return the digest of the weights that a replica answers with; empty: no such model."""
-        try:
-            return _digest(self._first(replica, name, {"call": ["describe"]}))
-        except Absent:
-            return ""
-
-    def _load(self, replica: Replica, name: str, digest: str) -> None:
-        """Load a model, and let go of those beyond the limit that were asked longest ago."""
-        replica.load(name, timeout_s=self._timeout_s)
-        candidates = [each for each in replica.ready() if each.startswith(CANDIDATE)]
-        for idle in candidates[: -self._max_models]:
-            replica.unload(idle, timeout_s=self._timeout_s)
-        held = self._held(replica, name)
-        if not held:  # by another client that had more models to ask than the replica holds
-            raise Unavailable(f"Triton at {replica.address}: {name} was let go of as it was loaded")
-        _check(digest, held)
-
-    def _publish(self, digest: str) -> str:
-        """Put the weights into the repository, unless they are there; return the model's name."""
-        checkpoint = self._artifacts.open(weights.find(self._blobs, digest), kind="checkpoint")
-        files = {file.name: checkpoint.path(file.name) for file in checkpoint.manifest.files}
-        name = model_name(digest)
-        self._repository.publish(name, digest, files)
-        return name
 
 
 def _asking(questions: Sequence[Question]) -> Tensors:
@@ -168,14 +107,3 @@ def _scores(answer: Tensors, questions: Sequence[Question]) -> list[list[OptionS
         [OptionScore(*next(scores), cut) for _ in question.options]
         for question, cut in zip(questions, answer["num_stem_tokens_cut"].tolist(), strict=True)
     ]
-
-
-def _digest(answer: Tensors) -> str:
-    (digest,) = answer["weights_digest"]
-    return str(digest)
-
-
-def _check(expected: str, actual: str) -> None:
-    if actual != expected:
-        telemetry.WEIGHTS_MISMATCHES.inc()
-        raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")

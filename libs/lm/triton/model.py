@@ -6,7 +6,9 @@ site-packages and that folder, nothing of Athanor's tree. Every answer carries t
 computed from the tensors in memory, so weights that are others than published never answer:
 `initialize` raises, Triton does not take the version up, and an older one serves on.
 
-A failure is told as `<Kind>: <message>`, the kinds being those of `libs.errors`.
+Torch is imported while it initialises: Triton also starts this program only to ask for its
+configuration, and would wait for torch twice. A failure is told as `<Kind>: <message>`, the kinds
+being those of `libs.errors`.
 """
 
 import json
@@ -16,10 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import triton_python_backend_utils as pb_utils
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 
 class TritonPythonModel:
@@ -33,6 +32,8 @@ class TritonPythonModel:
         """
         folder = Path(args["model_repository"]) / args["model_version"]
         sys.path.insert(0, str(folder))
+        from transformers import AutoTokenizer
+
         from libs.lm import digest, prompts, scoring
 
         self._scoring = scoring
@@ -98,12 +99,17 @@ class TritonPythonModel:
 
 def _prepare(num_threads: int) -> None:
     """Fix what the bits of an answer depend on, as the lm host does."""
-    transformers_logging.disable_progress_bar()
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(True)
 
 
 def _load(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
     try:
         return AutoModelForCausalLM.from_pretrained(
             str(folder),

@@ -6,16 +6,17 @@ deadline, the trace and typed errors, which tritonclient's own streaming client 
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from libs import rpc
-from libs.errors import KINDS, ErrorRecord, NotFound, ServiceError, kind_of
+from libs import rpc, telemetry
+from libs.errors import KINDS, Corrupt, ErrorRecord, NotFound, ServiceError, kind_of
 
 _KEY_HEADER = "triton-grpc-protocol-athanor"
 """What Triton calls the header of `--grpc-restricted-protocol=...:athanor=<key>`."""
@@ -46,7 +47,9 @@ class Replica:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._metadata = ((_KEY_HEADER, key),) if key else ()
 
-    def infer(self, model: str, tensors: Tensors, *, timeout_s: float) -> Iterator[Tensors]:
+    def infer(
+        self, model: str, tensors: Tensors, *, timeout_s: float
+    ) -> Generator[Tensors, None, None]:
         """Send one request and yield its answers; closing the iterator cancels the request.
 
         Raises:
@@ -68,22 +71,49 @@ class Replica:
             finally:
                 call.cancel()
 
-    def load(self, model: str, *, timeout_s: float) -> None:
+    def load(self, model: str, *, timeout_s: float, config: str = "") -> None:
         """Take up what the repository says of a model; the version before serves until then.
+
+        With `config`, the JSON of a model configuration, that one instead of the repository's.
 
         Raises:
             Corrupt: the weights are not those that were published.
             Forbidden: the repository endpoint asks for another key.
         """
-        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
         with self._translated(model):
+            request = _load_request(model, config)
             self._stub.RepositoryModelLoad(request, timeout=timeout_s, metadata=self._metadata)
+
+    def begin_load(self, model: str, *, timeout_s: float) -> "Future[None]":
+        """Tell the server to load a model, and do not wait; tried once, failures as `load`."""
+        begun: Future[None] = Future()
+
+        def end(call: Any) -> None:
+            try:
+                with self._translated(model):
+                    call.result()
+                begun.set_result(None)
+            except (ServiceError, rpc.RemoteError) as error:
+                begun.set_exception(error)
+
+        load = self._stub.RepositoryModelLoad
+        call = load.future(_load_request(model), timeout=timeout_s, metadata=self._metadata)
+        call.add_done_callback(end)
+        return begun
 
     def unload(self, model: str, *, timeout_s: float) -> None:
         """Let go of a model; safe to repeat."""
         request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
         with self._translated(model):
             self._stub.RepositoryModelUnload(request, timeout=timeout_s, metadata=self._metadata)
+
+    def weights_digest(self, model: str, *, timeout_s: float) -> str:
+        """Return the digest of the weights that a model answers with; empty: it is not held."""
+        with closing(self.infer(model, {"call": ["describe"]}, timeout_s=timeout_s)) as answers:
+            try:
+                return next(map(digest_of, answers), "")
+            except Absent:
+                return ""
 
     def ready(self) -> list[str]:
         """Return the models that answer: asked longest ago first, those never asked last."""
@@ -107,6 +137,26 @@ class Replica:
             raise
         except (ServiceError, rpc.RemoteError) as error:
             raise _named(error, f"Triton at {self.address}, model {model}") from error
+
+
+def digest_of(answer: Tensors) -> str:
+    """Return the digest of the weights that made an answer."""
+    (digest,) = answer["weights_digest"]
+    return str(digest)
+
+
+def check_digest(expected: str, actual: str) -> None:
+    """Raise `Corrupt` unless an answer is of the weights that were asked for."""
+    if actual != expected:
+        telemetry.WEIGHTS_MISMATCHES.inc()
+        raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")
+
+
+def _load_request(model: str, config: str = "") -> Any:
+    request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+    if config:
+        request.parameters["config"].string_param = config
+    return request
 
 
 def _named(error: Exception, where: str) -> ServiceError | rpc.RemoteError:

@@ -6,12 +6,14 @@
     models/repository/<name>/<n>/model.py, libs/lm/*.py
     models/repository/<name>/<n>/manifest.json       digest of the weights and of every file
 
-A version is never written to again. A publication that was killed leaves a number that no
-configuration names, so Triton never serves half of it. Names are `lm-<12 digits of the digest>` for
-candidates, and `live`.
+A version is never written to again, and one without a manifest does not exist. A publication that
+was killed leaves a number that no configuration names, so Triton never serves half of it. Names are
+`lm-<12 digits of the digest>` for candidates, and `live`. Triton fetches a model's whole folder at
+each load, whatever version it serves, so versions before the one that serves are pruned.
 Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_repository.html
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from libs.blobs.port import Blobs
@@ -33,6 +35,7 @@ LIVE = "live"
 CANDIDATE = "lm-"
 """What the names of models begin with that are asked by digest."""
 _ROOT = "models/repository"
+_CHUNK_BYTES = 4 << 20
 _HERE = Path(__file__).parent
 _CODE = {"model.py": _HERE / "model.py"} | arithmetic.FILES
 _INPUTS = {"call": "STRING", "stems": "STRING", "options": "STRING"} | dict.fromkeys(
@@ -58,6 +61,15 @@ def config(name: str, version: int) -> str:
     Decoupled, so that one model can answer with a stream of tokens; every input but `call` is
     optional; no dynamic batching, since another batch changes the last bits of a promised digest.
     """
+    return text_format.MessageToString(_config(name, version))
+
+
+def config_json(name: str, version: int) -> str:
+    """Return the same as JSON, for a call that loads."""
+    return json_format.MessageToJson(_config(name, version), preserving_proto_field_name=True)
+
+
+def _config(name: str, version: int) -> Any:
     made = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=0)
     for field, kind in _INPUTS.items():
         optional = field != "call"
@@ -67,7 +79,7 @@ def config(name: str, version: int) -> str:
     made.model_transaction_policy.decoupled = True
     made.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
     made.version_policy.specific.versions.append(version)
-    return text_format.MessageToString(made)
+    return made
 
 
 def served_version(pbtxt: str) -> int:
@@ -94,6 +106,16 @@ class Repository:
         """Make a checkpoint what `name` serves from its next load on; return the version.
 
         Safe to repeat, to race and to kill: what is published already is not written again.
+        Arguments as `add`.
+        """
+        while True:
+            number = self.add(name, weights_digest, checkpoint)
+            with suppress(Conflict):  # somebody else published: look again what it is
+                self.serve(name, number)
+                return number
+
+    def add(self, name: str, weights_digest: str, checkpoint: Mapping[str, Path]) -> int:
+        """Store a checkpoint as a version of a model, unless it serves or waits; return its number.
 
         Args:
             name: of the model.
@@ -109,34 +131,87 @@ class Repository:
                 "files": {each: remembered_sha256(path) for each, path in sorted(files.items())},
             }
         )
-        while True:
-            served = self.served(name)
-            if served and self._manifest(name, served) == manifest:
-                return served
-            number = self._write(name, files, manifest)
-            with suppress(Conflict):  # somebody else published: look again what it is
-                self._serve(name, number)
+        served = self.served(name)
+        for number in sorted(self._numbers(name), reverse=True):
+            # A number that was served before is not served again: it may be pruned any moment.
+            if number >= served and self._manifest(name, number) == manifest:
                 return number
+        return self._write(name, files, manifest)
+
+    def serve(self, name: str, version: int) -> None:
+        """Name the version in the configuration; safe to repeat.
+
+        Raises:
+            Conflict: a later one is served, or somebody changed it at the same time.
+        """
+        blob, content = f"{_ROOT}/{name}/config.pbtxt", config(name, version).encode()
+        try:
+            stored = self._blobs.read(blob)
+        except NotFound:
+            self._blobs.create(blob, content)
+            return
+        if served_version(stored.data.decode()) > version:
+            raise Conflict(f"{name}: a later version than {version} is served")
+        if stored.data != content:
+            self._blobs.replace_if(blob, content, etag=stored.etag)
 
     def served(self, name: str) -> int:
-        """Return the version that the next load of a model serves; 0 if it was never published."""
+        """Return the version that the configuration names; 0 if it was never published."""
         try:
             return served_version(self._blobs.read(f"{_ROOT}/{name}/config.pbtxt").data.decode())
         except NotFound:
             return 0
 
     def weights_digest(self, name: str) -> str:
-        """Return the digest of the weights that the next load serves. Raises `NotFound`."""
+        """Return the digest of the weights that the configuration names; empty if it names none."""
         manifest: dict[str, Any] = json.loads(self._manifest(name, self.served(name)) or b"{}")
+        return str(manifest.get("weights_digest", ""))
+
+    def discard_rotten(self, name: str, version: int) -> bool:
+        """Take away a version whose stored bytes are not its manifest's; tell whether they were.
+
+        Every byte is read. The checkpoint that it came from is then published again, as another.
+        """
+        manifest = self._manifest(name, version)
         if not manifest:
-            raise NotFound(f"model {name} was never published")
-        return str(manifest["weights_digest"])
+            return True
+        expected = json.loads(manifest)["files"]
+        found = {each: self._sha256(f"{_ROOT}/{name}/{version}/{each}") for each in expected}
+        if found == expected:
+            return False
+        self._blobs.delete(f"{_ROOT}/{name}/{version}/manifest.json")
+        return True
+
+    def prune(self, name: str) -> None:
+        """Delete the versions before the one that serves; safe to repeat and to kill."""
+        served = self.served(name)
+        for number in sorted(each for each in self._numbers(name) if each < served):
+            folder = f"{_ROOT}/{name}/{number}/"
+            self._blobs.delete(f"{folder}manifest.json")
+            for blob in [*self._blobs.list(folder)]:
+                self._blobs.delete(blob.name)
+
+    def _numbers(self, name: str) -> set[int]:
+        """Return the version numbers taken, half-written ones included."""
+        folder = f"{_ROOT}/{name}/"
+        heads = (
+            blob.name.removeprefix(folder).partition("/")[0] for blob in self._blobs.list(folder)
+        )
+        return {int(each) for each in heads if each.isdecimal()}
 
     def _manifest(self, name: str, version: int) -> bytes:
         try:
             return self._blobs.read(f"{_ROOT}/{name}/{version}/manifest.json").data
         except NotFound:
             return b""
+
+    def _sha256(self, blob: str) -> str:
+        digest, start = hashlib.sha256(), 0
+        with suppress(NotFound):
+            while chunk := self._blobs.read_range(blob, start, _CHUNK_BYTES):
+                digest.update(chunk)
+                start += len(chunk)
+        return digest.hexdigest()
 
     def _write(self, name: str, files: Mapping[str, Path], manifest: bytes) -> int:
         number = self._claim(name)
@@ -148,25 +223,10 @@ class Repository:
 
     def _claim(self, name: str) -> int:
         """Return a version number that nobody else writes to."""
-        folder = f"{_ROOT}/{name}/"
-        taken = {
-            blob.name.removeprefix(folder).partition("/")[0] for blob in self._blobs.list(folder)
-        }
-        number = max((int(each) for each in taken if each.isdecimal()), default=0) + 1
+        number = max(self._numbers(name), default=0)
         while True:
-            with suppress(Conflict):
-                self._blobs.create(f"{folder}{number}/owner", uuid4().hex.encode())
-                return number
             number += 1
-
-    def _serve(self, name: str, version: int) -> None:
-        """Name the version in the configuration. Raises `Conflict` if it changed meanwhile."""
-        blob, content = f"{_ROOT}/{name}/config.pbtxt", config(name, version).encode()
-        try:
-            stored = self._blobs.read(blob)
-        except NotFound:
-            self._blobs.create(blob, content)
-        else:
-            if served_version(stored.data.decode()) > version:
-                raise Conflict(f"{name}: a later version than {version} is served")
-            self._blobs.replace_if(blob, content, etag=stored.etag)
+            with suppress(Conflict):
+                owner = f"{_ROOT}/{name}/{number}/owner"
+                self._blobs.create(owner, uuid4().hex.encode())
+                return number
