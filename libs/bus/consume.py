@@ -198,7 +198,7 @@ def _settle(member: _Member, hand: _Hand, message: Message) -> None:
 
 def _handle_or_bury(bus: Bus, message: Message, handle: Callable[[Message], None]) -> None:
     try:
-        handle(message)
+        handle(bus.redeem(message))
     except (Busy, Unavailable, DeadlineExceeded):
         raise
     except ServiceError as error:

@@ -145,7 +145,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
             max_poll_interval_ms=session_ms,
             heartbeat_interval_ms=min(3000, session_ms // 4),
             request_timeout_ms=self._servers.deadline_ms,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=10_000,
             reconnect_backoff_max_ms=1000,
             retry_backoff_ms=50,
             metrics_enabled=False,

@@ -1,7 +1,8 @@
 """Kafka's topics: which there are, and how a declared one is created and changed."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, errors
@@ -9,6 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from libs.bus.kafka_errors import Servers
 from libs.bus.port import Topic
+from libs.errors import Unavailable
 
 _MS_PER_HOUR = 3_600_000
 _LONGEST_SEGMENT_HOURS = 24
@@ -30,7 +32,7 @@ class KafkaTopics:
 
     def existing(self, names: Iterable[str] | None = None) -> Mapping[str, Topic]:
         """Return those of `names` that exist, as the brokers have them; default: all."""
-        with self._lock, self._servers.asked_to("describe topics"):
+        with self._asked_to("describe topics"):
             partitions = self._partitions(names)
             settings = self._settings(partitions)
         return {name: _topic(name, count, settings[name]) for name, count in partitions.items()}
@@ -45,7 +47,7 @@ class KafkaTopics:
             self.full(topic.name): {"num_partitions": topic.partitions, "configs": configs(topic)}
             for topic in topics
         }
-        with self._lock, self._servers.asked_to(f"create {', '.join(wanted)}"):
+        with self._asked_to(f"create {', '.join(wanted)}"):
             answer = self._admin().create_topics(
                 wanted, timeout_ms=self._servers.deadline_ms, raise_errors=False
             )
@@ -55,18 +57,18 @@ class KafkaTopics:
     def configure(self, topic: Topic) -> None:
         """Give a topic the declared retention and clean-up."""
         resource = ConfigResource(ConfigResourceType.TOPIC, self.full(topic.name), configs(topic))
-        with self._lock, self._servers.asked_to(f"configure {topic.name}"):
+        with self._asked_to(f"configure {topic.name}"):
             self._admin().alter_configs([resource])
 
     def grow(self, topic: Topic) -> None:
         """Add partitions up to the declared number; keys then fall into other partitions."""
         counts = {self.full(topic.name): topic.partitions}
-        with self._lock, self._servers.asked_to(f"add partitions to {topic.name}"):
+        with self._asked_to(f"add partitions to {topic.name}"):
             self._admin().create_partitions(counts, timeout_ms=self._servers.deadline_ms)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete topics and every message in them."""
-        with self._lock, self._servers.asked_to("delete topics"):
+        with self._asked_to("delete topics"):
             self._admin().delete_topics(
                 [self.full(name) for name in names], timeout_ms=self._servers.deadline_ms
             )
@@ -74,16 +76,34 @@ class KafkaTopics:
     def close(self) -> None:
         """Close the connection; idempotent."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            self._disconnect()
+
+    @contextmanager
+    def _asked_to(self, act: str) -> Iterator[None]:
+        """Let one thread ask; after a failure the next one connects anew, within the deadline."""
+        if not self._lock.acquire(timeout=self._servers.deadline_s):
+            raise Unavailable(f"{self._servers}: could not {act}: others ask, and get no answer")
+        try:
+            with self._servers.asked_to(act):
+                yield
+        except Unavailable:
+            self._disconnect()
+            raise
+        finally:
+            self._lock.release()
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def _admin(self) -> KafkaAdminClient:
         if self._client is None:
             self._client = KafkaAdminClient(
                 bootstrap_servers=list(self._servers.addresses),
                 bootstrap_timeout_ms=self._servers.deadline_ms,
-                request_timeout_ms=self._servers.deadline_ms,
+                # Two requests at the most before an answer is missed.
+                request_timeout_ms=self._servers.deadline_ms // 2,
                 reconnect_backoff_max_ms=1000,
             )
         return self._client

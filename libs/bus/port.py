@@ -4,10 +4,12 @@ Topics are declared, never created by a typo. Messages with one key stay in orde
 has committed it does not see again; what it has not, it sees after a restart or a rebalance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+from libs.errors import Conflict
 
 MAX_VALUE_BYTES = 1_000_000
 """What one message may carry: the default of Kafka's brokers, so that both adapters agree."""
@@ -37,6 +39,17 @@ def and_dead_letters(topics: Sequence[Topic]) -> list[Topic]:
         for each in (topic, replace(topic, name=f"{topic.name}.dead", compacted=False))
         if each is topic or not topic.name.endswith(".dead")
     ]
+
+
+def check_partitions(declared: Sequence[Topic], existing: Mapping[str, Topic], *, bus: str) -> None:
+    """Raise `Conflict` if a declared topic exists with another number of partitions."""
+    for topic in declared:
+        partitions = existing.get(topic.name, topic).partitions
+        if partitions != topic.partitions:
+            raise Conflict(
+                f"{bus}: topic {topic.name}: expected {topic.partitions} partitions, it has "
+                f"{partitions}: ./athanor topics plan"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +106,38 @@ class Consumer(AbstractContextManager["Consumer"], Protocol):
         ...
 
 
+class Topics(Protocol):
+    """The topics that the bus has, for whoever provides it: `./athanor topics plan|apply`."""
+
+    def existing(self, names: Iterable[str] | None = None) -> Mapping[str, Topic]:
+        """Return those of `names` that exist, as the bus has them; default: all."""
+        ...
+
+    def create(self, topics: Iterable[Topic]) -> None:
+        """Create topics as declared; one that is there stays as it is."""
+        ...
+
+    def configure(self, topic: Topic) -> None:
+        """Give an existing topic the declared retention and compaction."""
+        ...
+
+    def grow(self, topic: Topic) -> None:
+        """Add partitions up to the declared number; most keys then fall into another one."""
+        ...
+
+
 class Bus(Protocol):
     """Every call may raise `Unavailable` (bus down) or `Busy` (disk full)."""
 
+    @property
+    def topics(self) -> Topics:
+        """What there is, beside what is declared."""
+        ...
+
     def declare(self, topics: Sequence[Topic]) -> None:
         """Create the topics and their dead-letter topics where missing; safe to repeat.
+
+        One that exists keeps its retention and compaction, until `topics` changes them.
 
         Raises:
             Conflict: a topic exists with another number of partitions.
@@ -109,9 +149,11 @@ class Bus(Protocol):
     ) -> None:
         """Append one message; it is durable when this returns.
 
+        A large value goes into the object store, where the bus has one: see `libs.bus.claims`.
+
         Raises:
             NotFound: the topic was never declared.
-            InvalidInput: `value` is larger than `MAX_VALUE_BYTES`.
+            InvalidInput: `value` is larger than `MAX_VALUE_BYTES` and cannot go there.
         """
         ...
 
@@ -120,6 +162,15 @@ class Bus(Protocol):
 
         Raises:
             NotFound: a topic was never declared.
+        """
+        ...
+
+    def redeem(self, message: Message) -> Message:
+        """Return a polled message with its value, wherever that is; `consume` does it.
+
+        Raises:
+            NotFound: its value is no longer in the object store.
+            Corrupt: what is there is not what was published.
         """
         ...
 

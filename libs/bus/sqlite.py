@@ -9,15 +9,22 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
-from libs.bus.port import MAX_VALUE_BYTES, Consumer, Topic
+from libs.blobs.port import Blobs
+from libs.bus.claims import check_in, redeem
+from libs.bus.port import Consumer, Message, Topic, and_dead_letters, check_partitions
 from libs.bus.sqlite_consumer import SqliteConsumer
 from libs.bus.sqlite_file import SqliteFile
+from libs.bus.sqlite_topics import SqliteTopics
 from libs.clock import Clock
-from libs.errors import Conflict, InvalidInput, NotFound
+from libs.errors import Busy, NotFound, Unavailable
+
+_TIDY_S = 600.0
+"""How often a process that publishes drops what is too old."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,12 +53,14 @@ class SqliteBus:
         *,
         session_s: float = 10.0,
         busy_timeout_s: float = 5.0,
+        blobs: Blobs | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Open the file, creating it where missing.
 
         A member that has not polled for `session_s` loses its partitions. A write waits
-        `busy_timeout_s` for other writers.
+        `busy_timeout_s` for other writers. Large values go into `blobs`; without, they are refused
+        where a broker would refuse them.
 
         Raises:
             Unavailable: the file cannot be opened or stays locked.
@@ -61,31 +70,29 @@ class SqliteBus:
         self._busy_timeout_s = busy_timeout_s
         self._clock = clock or Clock()
         self._file = SqliteFile(path, durable=True, busy_timeout_s=busy_timeout_s)
-        self._lock = threading.Lock()
+        self._blobs = blobs
+        self._lock = threading.RLock()
         self._queue = threading.Lock()
         self._waiting: deque[_Letter] = deque()
-        self._partitions_by_topic: dict[str, int] = {}
+        self._known: Mapping[str, Topic] = {}
         self._members: list[SqliteFile] = []
+        self._tidy_at = self._clock.monotonic() + _TIDY_S
+        self.topics = SqliteTopics(self._file, lock=self._lock, clock=self._clock)
 
     def declare(self, topics: Sequence[Topic]) -> None:
-        with self._lock, self._file.writing():
-            for topic in topics:
-                self._declare(topic.name, topic)
-                if not topic.name.endswith(".dead"):
-                    self._declare(f"{topic.name}.dead", topic)
+        wanted = and_dead_letters(topics)
+        check_partitions(wanted, self.topics.existing(), bus=f"bus {self._path}")
+        self.topics.create(wanted)
+        self.topics.tidy()
 
     def publish(
         self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}
     ) -> None:
-        if len(value) > MAX_VALUE_BYTES:
-            raise InvalidInput(
-                f"{topic}: expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}; "
-                "put large payloads into the object store and send their name"
-            )
-        partitions = self._partitions(topic)
+        declared = self._declared(topic)
+        value, headers = check_in(self._blobs, declared, value, headers, self._clock)
         letter = _Letter(
             topic=topic,
-            partition=zlib.crc32(key.encode()) % partitions,
+            partition=zlib.crc32(key.encode()) % declared.partitions,
             key=key,
             value=value,
             headers=json.dumps(dict(headers)),
@@ -99,7 +106,7 @@ class SqliteBus:
             raise
 
     def subscribe(self, topics: Sequence[str], *, group: str) -> Consumer:
-        partitions_by_topic = {topic: self._partitions(topic) for topic in topics}
+        partitions_by_topic = {topic: self._declared(topic).partitions for topic in topics}
         file = SqliteFile(self._path, durable=False, busy_timeout_s=self._busy_timeout_s)
         self._members.append(file)
         return SqliteConsumer(
@@ -110,46 +117,19 @@ class SqliteBus:
             clock=self._clock,
         )
 
+    def redeem(self, message: Message) -> Message:
+        return redeem(self._blobs, message)
+
     def close(self) -> None:
         for file in (*self._members, self._file):
             file.close()
 
-    def _declare(self, name: str, topic: Topic) -> None:
-        self._file.change(
-            "INSERT OR IGNORE INTO topics VALUES (?, ?, ?, ?)",
-            *(name, topic.key, topic.partitions, topic.retention_hours),
-        )
-        partitions = self._declared(name)
-        if partitions != topic.partitions:
-            raise Conflict(
-                f"topic {name}: expected {topic.partitions} partitions, it has {partitions}"
-            )
-        self._forget(name, self._clock.now() - topic.retention_hours * 3600)
-
-    def _forget(self, name: str, before_s: float) -> None:
-        """Delete old messages that every group which reads the topic has committed.
-
-        A clock that runs ahead thus deletes nothing that anybody waits for.
-        """
-        self._file.change(
-            "DELETE FROM messages WHERE topic = ? AND published_s < ? AND position < coalesce("
-            " (SELECT min(next_offset) FROM commits AS c"
-            "  WHERE c.topic = messages.topic AND c.partition = messages.partition),"
-            " position + 1)",
-            *(name, before_s),
-        )
-
-    def _declared(self, topic: str) -> int:
-        rows = self._file.rows("SELECT partitions FROM topics WHERE name = ?", topic)
-        if not rows:
+    def _declared(self, topic: str) -> Topic:
+        if topic not in self._known:
+            self._known = dict(self.topics.existing())
+        if topic not in self._known:
             raise NotFound(f"topic {topic}: expected one that a service declared")
-        return int(rows[0][0])
-
-    def _partitions(self, topic: str) -> int:
-        if topic not in self._partitions_by_topic:
-            with self._lock:
-                self._partitions_by_topic[topic] = self._declared(topic)
-        return self._partitions_by_topic[topic]
+        return self._known[topic]
 
     def _await_turn(self, letter: _Letter) -> None:
         """Queue up until the letter is written, or is the first and its thread has to write.
@@ -176,6 +156,10 @@ class SqliteBus:
             self._wake_first()
         for letter in letters:
             letter.woken.put(None)
+        if self._clock.monotonic() >= self._tidy_at:
+            self._tidy_at = self._clock.monotonic() + _TIDY_S
+            with suppress(Busy, Unavailable):  # what was to be published is
+                self.topics.tidy()
 
     def _withdraw(self, letter: _Letter) -> None:
         """Take back what was not written; the others, still waiting, try for themselves."""

@@ -13,8 +13,7 @@ from typing import Any
 
 from libs.errors import Busy, Corrupt, InvalidInput, ServiceError, Unavailable
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_FIRST_SCHEMA = """
 CREATE TABLE IF NOT EXISTS topics (
     name TEXT PRIMARY KEY, key TEXT NOT NULL,
     partitions INTEGER NOT NULL, retention_hours INTEGER NOT NULL) WITHOUT ROWID;
@@ -34,6 +33,12 @@ CREATE TABLE IF NOT EXISTS commits (
     consumers TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL,
     PRIMARY KEY (consumers, topic, partition)) WITHOUT ROWID;
 """
+_MIGRATIONS = (
+    _FIRST_SCHEMA,
+    "ALTER TABLE topics ADD COLUMN compacted INTEGER NOT NULL DEFAULT 0",
+)
+"""Each takes a file from the schema of its place, from 0, to the next."""
+SCHEMA_VERSION = len(_MIGRATIONS)
 _PAUSE_S = 0.02
 
 
@@ -117,15 +122,22 @@ class SqliteFile:
                 time.sleep(_PAUSE_S)
 
     def _create_tables(self) -> None:
-        version = self.rows("PRAGMA user_version")[0][0]
+        version = self._schema()
         if version > SCHEMA_VERSION:
             raise InvalidInput(f"{self.path}: schema {version} is newer than {SCHEMA_VERSION}")
-        if version == SCHEMA_VERSION:
-            return
-        with self.writing():
-            for statement in filter(str.strip, _SCHEMA.split(";")):
+        if version < SCHEMA_VERSION:
+            with self.writing():
+                self._migrate()
+
+    def _migrate(self) -> None:
+        # Asked again: another process may have done it since.
+        for migration in _MIGRATIONS[self._schema() :]:
+            for statement in filter(str.strip, migration.split(";")):
                 self.change(statement)
-            self.change(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.change(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _schema(self) -> int:
+        return int(self.rows("PRAGMA user_version")[0][0])
 
 
 def _is_locked(error: sqlite3.Error) -> bool:

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from libs.blobs.folder import FolderBlobs
 from libs.bus.consume import consume
 from libs.bus.kafka import KafkaBus
 from libs.bus.port import MAX_VALUE_BYTES, Bus, Consumer, Message, Topic
 from libs.bus.sqlite import SqliteBus
-from libs.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
+from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 
 PATIENCE_S = 20.0
 KEYS = [f"key-{number}" for number in range(16)]
@@ -31,7 +32,7 @@ _names = itertools.count()
 class Adapter:
     """One bus under test: how to open it, here or in another process, and its session time."""
 
-    open: Callable[[], Bus]
+    open: Callable[..., Bus]
     session_s: float
 
 
@@ -42,7 +43,7 @@ def sqlite(tmp_path: Path) -> Adapter:
 
 @pytest.fixture
 def kafka(stack: Mapping[str, str]) -> Iterator[Adapter]:
-    namespace = f"contract-{uuid.uuid4().hex[:8]}"
+    namespace = f"contract-{uuid.uuid4().hex[:8]}-"
     open_bus = functools.partial(
         KafkaBus, stack["ATHANOR_KAFKA"], namespace=namespace, session_s=1.0
     )
@@ -167,6 +168,99 @@ def test_declaring_again_changes_nothing_and_other_partitions_conflict(
 def test_a_value_too_large_for_a_broker_is_refused(bus: Bus, topic: str) -> None:
     with pytest.raises(InvalidInput, match="object store"):
         bus.publish(topic, key="a", value=bytes(MAX_VALUE_BYTES + 1))
+
+
+def test_a_compacted_topic_keeps_the_newest_message_of_each_key(bus: Bus, topic: str) -> None:
+    name = f"{topic}.newest"
+    compacted = Topic(name=name, key="thing", partitions=2, compacted=True)
+    bus.declare([compacted])
+    publish_all(bus, name, KEYS[:4], times=3)
+    bus.declare([compacted])
+    with bus.subscribe([name], group="readers") as consumer:
+        newest: dict[str, bytes] = {}
+        while list(newest.values()) != [b"2"] * 4:
+            newest |= {message.key: message.value for message in take(consumer, 1)}
+    found = bus.topics.existing([name, f"{name}.dead"])
+    assert (found[name].compacted, found[f"{name}.dead"].compacted) == (True, False)
+
+
+def test_topics_are_described_and_changed(bus: Bus, topic: str) -> None:
+    assert bus.topics.existing([topic, "test.typo.v1"]).keys() == {topic}
+    changed = Topic(name=topic, key="thing", partitions=6, retention_hours=5, compacted=True)
+    bus.topics.configure(changed)
+    bus.topics.grow(changed)
+    found = bus.topics.existing()[topic]
+    assert (found.partitions, found.retention_hours, found.compacted) == (6, 5, True)
+
+
+# Claim-check.
+
+LARGE = bytes(range(256)) * 1200
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def claiming(adapter: Adapter, blobs: FolderBlobs) -> Iterator[Bus]:
+    opened = adapter.open(blobs=blobs)
+    yield opened
+    opened.close()
+
+
+def test_a_large_value_travels_by_the_object_store(
+    bus: Bus, claiming: Bus, topic: str, blobs: FolderBlobs
+) -> None:
+    for _ in range(2):
+        claiming.publish(topic, key="a", value=LARGE, headers={"ce_id": "1"})
+    claiming.publish(topic, key="a", value=b"small")
+    with bus.subscribe([topic], group="readers") as consumer:
+        one, two, small = take(consumer, 3)
+    assert one.value == two.value == b""
+    read = claiming.redeem(one)
+    assert (read.value, read.headers, read.offset) == (LARGE, {"ce_id": "1"}, one.offset)
+    assert claiming.redeem(small) is small
+    assert len(list(blobs.list("claims/"))) == 1
+
+
+def test_a_claim_whose_bytes_changed_is_buried_as_it_came(
+    claiming: Bus, topic: str, blobs: FolderBlobs
+) -> None:
+    claiming.publish(topic, key="a", value=LARGE)
+    (claim,) = blobs.list("claims/")
+    blobs.replace_if(claim.name, b"other bytes", etag=claim.etag)
+    claiming.publish(topic, key="a", value=b"good")
+    handled: list[bytes] = []
+    run_loop(claiming, topic, lambda each: handled.append(each.value), lambda: bool(handled))
+    assert handled == [b"good"]
+    with claiming.subscribe([f"{topic}.dead"], group="doctors") as consumer:
+        (letter,) = take(consumer, 1)
+    assert letter.headers["cause"].startswith("Corrupt: ")
+    with pytest.raises(Corrupt, match=claim.name):
+        claiming.redeem(letter)
+
+
+def test_a_claim_that_is_gone_is_not_found(
+    bus: Bus, claiming: Bus, topic: str, blobs: FolderBlobs
+) -> None:
+    claiming.publish(topic, key="a", value=LARGE)
+    (claim,) = blobs.list("claims/")
+    blobs.delete(claim.name)
+    with bus.subscribe([topic], group="readers") as consumer:
+        (message,) = take(consumer, 1)
+    with pytest.raises(NotFound):
+        claiming.redeem(message)
+    with pytest.raises(NotFound, match="object store"):
+        bus.redeem(message)
+
+
+def test_a_compacted_topic_takes_no_claims(claiming: Bus, topic: str) -> None:
+    name = f"{topic}.newest"
+    claiming.declare([Topic(name=name, key="thing", partitions=1, compacted=True)])
+    with pytest.raises(InvalidInput, match=str(len(LARGE))):
+        claiming.publish(name, key="a", value=LARGE)
 
 
 def test_members_of_a_group_share_the_messages(bus: Bus, topic: str) -> None:

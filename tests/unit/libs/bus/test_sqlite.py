@@ -3,10 +3,12 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from libs.bus import sqlite_file
 from libs.bus.port import Topic
 from libs.bus.sqlite import SqliteBus
 from libs.bus.sqlite_consumer import Member, Partition, share
@@ -131,6 +133,39 @@ def test_without_readers_age_alone_forgets(bus: SqliteBus, clock: ManualClock) -
     publish(bus)
     bus.declare([TOPIC])
     assert messages_kept(bus, "late") == 1
+
+
+def test_a_bus_that_runs_for_long_forgets_by_itself(bus: SqliteBus, clock: ManualClock) -> None:
+    publish(bus)
+    clock.wall_s += 3601
+    clock.monotonic_s += 601
+    publish(bus)
+    assert messages_kept(bus, "late") == 1
+
+
+def test_compaction_drops_what_was_replaced_even_if_nobody_read_it(bus: SqliteBus) -> None:
+    bus.subscribe([TOPIC.name], group="slow")
+    for value in (b"1", b"2", b"3"):
+        publish(bus, value)
+        bus.publish(TOPIC.name, key="b", value=value)
+    bus.topics.configure(replace(TOPIC, compacted=True))
+    bus.topics.tidy()
+    with bus.subscribe([TOPIC.name], group="new") as consumer:
+        kept = [consumer.poll(0.0), consumer.poll(0.0), consumer.poll(0.0)]
+    assert [each and (each.key, each.value) for each in kept] == [("a", b"3"), ("b", b"3"), None]
+
+
+def test_a_file_of_the_first_schema_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(sqlite_file._FIRST_SCHEMA + "PRAGMA user_version = 1;")
+    old.execute("INSERT INTO topics VALUES ('test.olds-happened.v1', 'old', 3, 24)")
+    old.commit()
+    old.close()
+    bus = SqliteBus(path)
+    expected = Topic(name="test.olds-happened.v1", key="old", partitions=3, retention_hours=24)
+    assert bus.topics.existing() == {expected.name: expected}
+    bus.close()
 
 
 def test_a_lock_that_is_not_given_back_is_unavailable(bus: SqliteBus, path: Path) -> None:
