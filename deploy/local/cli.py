@@ -19,12 +19,14 @@ from athanor.client import cli as remote
 from athanor.client.errors import AthanorError
 from athanor.client.terminal import Json
 
+from deploy.local.cluster import enter
 from deploy.local.home import home_folder
-from deploy.local.programs import ROOT, SERVICES, operator, secure, services, site
+from deploy.local.programs import ROOT, SERVICES, names_of, operator, secure, services, site
 from deploy.prometheus import targets
 from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
+from libs.profile import Profile
 
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
@@ -32,6 +34,10 @@ if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
 
 LOOK_S = 0.3
 TLS_HELP = "Make certificates in the home folder: what starts there speaks TLS from then on."
+Where = Annotated[
+    Profile | None,
+    typer.Option("--profile", help="Where state lies; cluster: the servers of make stack."),
+]
 _INTERRUPTED = 130
 """Exit code that typer makes of Ctrl-C."""
 app = typer.Typer(
@@ -72,8 +78,8 @@ def connection(*, everything: bool, keep: bool) -> Iterator["Client"]:
     """Open a client of the services that run, or start them: for the block, or until `down`."""
     from athanor.client.connection import connect
 
+    names = names_of(enter()) if everything else ("loop",)
     home = home_folder()
-    names = tuple(SERVICES) if everything else ("loop",)
     with (
         supervised(home, names=names, keep=keep) as ports,
         connect(f"127.0.0.1:{ports['loop']}", tls=client_tls(home)) as client,
@@ -178,16 +184,18 @@ def up(
         str, typer.Option(help="Services to start, split at commas; default: all.")
     ] = "",
     tls: Annotated[bool, typer.Option("--tls", help=TLS_HELP)] = False,
+    profile: Where = None,
     site_folder: Annotated[Path | None, typer.Option("--site", hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Start the services and keep them running until `down`."""
+    known = names_of(enter(profile))
     home = home_folder()
     if tls:
         secure(home)
-    names = tuple(only.split(",")) if only else tuple(SERVICES)
-    if unknown := set(names) - set(SERVICES):
-        raise NotFound(f"services are {', '.join(SERVICES)}, got {', '.join(sorted(unknown))}")
+    names = tuple(only.split(",")) if only else known
+    if unknown := set(names) - set(known):
+        raise NotFound(f"services are {', '.join(known)}, got {', '.join(sorted(unknown))}")
     if detach:
         _start_supervisor(home, names=names, site_folder=site_folder, adopt=False)
         status(as_json)
@@ -311,9 +319,11 @@ def demo(
         ),
     ] = False,
     tls: Annotated[bool, typer.Option("--tls", help=TLS_HELP)] = False,
+    profile: Where = None,
     as_json: Json = False,
 ) -> None:
     """Watch one whole round on real input, about five minutes; 0 unless it fails."""
     from deploy.local.demo import run
 
+    enter(profile)
     raise typer.Exit(run(home_folder(), seed=seed, fresh=fresh, tls=tls, as_json=as_json))

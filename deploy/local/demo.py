@@ -7,8 +7,10 @@ import getpass
 import glob
 import hashlib
 import json
+import os
 import shlex
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ from google.protobuf.json_format import MessageToDict
 
 from deploy.demo import render, site
 from deploy.local.cli import client_tls, supervised
-from deploy.local.home import DEFAULT
-from deploy.local.programs import ROOT, SERVICES, secure
-from libs.blobs.folder import FolderBlobs
+from deploy.local.home import CLUSTER, DEFAULT
+from deploy.local.programs import ROOT, names_of, secure
+from libs import profile
+from libs.blobs.port import Blobs
+from libs.clock import Clock
 from libs.errors import NotFound
 from libs.operations.record import Record, State, operation_name
+from libs.profile import Profile
 
 START_S = 60.0
 HONEST = (
@@ -50,8 +55,9 @@ def run(home: Path, *, seed: int, fresh: bool, tls: bool, as_json: bool) -> int:
     home = _own_home(home, seed, request) if fresh else home
     if tls:
         secure(home)
+    os.environ["ATHANOR_NAMESPACE"] = _namespace(home)
     answered = _ended(home, request)
-    names = ("loop",) if answered else tuple(SERVICES)
+    names = ("loop",) if answered else names_of(profile.chosen(os.environ))
     if not as_json:
         typer.echo("answering from the artifacts" if answered else f"starting {', '.join(names)}")
     with (
@@ -77,15 +83,32 @@ def _own_home(home: Path, seed: int, request: loop_pb2.StartRoundRequest) -> Pat
     ends = [path.name.removeprefix(prefix) for path in home.parent.glob(f"{glob.escape(prefix)}*")]
     numbers = sorted((int(end) for end in ends if end.isdecimal()), reverse=True)
     used = [home.with_name(f"{prefix}{n}") for n in numbers]
-    new = home.with_name(f"{prefix}{max(numbers, default=0) + 1}")
-    return next((path for path in used if _goes_on(path, request)), new)
+    new = (home.with_name(f"{prefix}{n}") for n in count(max(numbers, default=0) + 1))
+    # Shared servers may hold more than there are folders.
+    unused = next(path for path in new if _is_empty(path))
+    return next((path for path in used if _goes_on(path, request)), unused)
 
 
 def _goes_on(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
     """True if the round was begun here and has no outcome, or nothing was begun at all."""
     if record := _record(home, request):
         return record.state is not State.SUCCEEDED
-    return not any(FolderBlobs(home / "blobs").list("operations/loop/"))
+    return _is_empty(home)
+
+
+def _is_empty(home: Path) -> bool:
+    return not any(_blobs(home).list("operations/loop/"))
+
+
+def _namespace(home: Path) -> str:
+    """Return what a home folder's state is called on shared servers: a fresh one has its own."""
+    _, found, number = home.name.partition("-fresh-")
+    return f"fresh-{number}-" if found else os.environ.get("ATHANOR_NAMESPACE", "")
+
+
+def _blobs(home: Path) -> Blobs:
+    env = {**os.environ, "ATHANOR_NAMESPACE": _namespace(home)}
+    return profile.open_blobs(profile.servers(env), home, Clock())
 
 
 def _request(pages: Path, digest: str, seed: int) -> loop_pb2.StartRoundRequest:
@@ -122,7 +145,7 @@ def _ended(home: Path, request: loop_pb2.StartRoundRequest) -> bool:
 def _record(home: Path, request: loop_pb2.StartRoundRequest) -> Record | None:
     name = operation_name("loop", "StartRound", request.request_id)
     try:
-        return Record.from_json(FolderBlobs(home / "blobs").read(f"{name}.json").data)
+        return Record.from_json(_blobs(home).read(f"{name}.json").data)
     except NotFound:
         return None
 
@@ -151,7 +174,10 @@ def _lines(ended: loop_pb2.Round, report: Path | None, home: Path) -> list[str]:
     """Say how it ended; the commands work as they are printed."""
     lines = [line for line in remote.summary(ended) if not line.startswith("report")]
     checkpoint = next((s.artifact_id for s in ended.steps if s.name == "train"), "")
-    where = "" if home == DEFAULT else f"ATHANOR_HOME={shlex.quote(str(home))} "
+    where = "" if home in (DEFAULT, CLUSTER) else f"ATHANOR_HOME={shlex.quote(str(home))} "
+    if profile.chosen(os.environ) is Profile.CLUSTER:
+        where = f"ATHANOR_PROFILE=cluster {where}"
+        where += f"ATHANOR_NAMESPACE={namespace} " if (namespace := _namespace(home)) else ""
     lines += [f"report       {report}"] if report else []
     lines += [f"lineage      {where}./athanor lineage {checkpoint[:12]}"] if checkpoint else []
     return lines

@@ -11,6 +11,7 @@ from pathlib import Path
 from deploy.demo.site import LOGICAL_PREFIX
 from deploy.tls.folder import OPERATOR, PEOPLE, identity, is_secured, tls_folder
 from libs.launcher import Ports, Program
+from libs.profile import Profile
 from libs.tls import Tls
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,11 @@ ABSENT = Ports(1, 1)
 """Stands for a service that is not started: nothing listens there."""
 THREADS = "2"
 """Threads of matrix products in every service: other numbers give other last bits."""
+
+
+def names_of(profile: Profile) -> tuple[str, ...]:
+    """Return the services that run on a profile: on a cluster Triton stands for the lm host."""
+    return tuple(each for each in SERVICES if profile is Profile.EMBEDDED or each != "lm")
 
 
 def services(

@@ -2,11 +2,9 @@
 
 import os
 
-from libs.blobs.folder import FolderBlobs
-from libs.bus.sqlite import SqliteBus
-from libs.clock import Clock
 from libs.config import read
 from libs.lm.config import Config
+from libs.profile import Adapters
 
 
 def main() -> None:
@@ -17,12 +15,8 @@ def main() -> None:
     from libs.lm.app import build
 
     config = read(Config, "lm", os.environ)
-    build(
-        config,
-        blobs=FolderBlobs(config.home / "blobs"),
-        bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
-        clock=Clock(config.clock_shift_file),
-    ).run()
+    at = Adapters(config, os.environ)
+    build(config, blobs=at.blobs, bus=at.bus, clock=at.clock).run()
 
 
 if __name__ == "__main__":

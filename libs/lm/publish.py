@@ -52,6 +52,7 @@ class Publisher:
         models: Blobs,
         timeout_s: float = 120.0,
         max_models: int = 4,
+        num_threads: int = 2,
         tell: Callable[[Published], None] = lambda _: None,
     ) -> None:
         """Publish to `replicas`.
@@ -62,12 +63,13 @@ class Publisher:
             models: where the repository lies.
             timeout_s: for one load.
             max_models: candidates that a replica holds; the one asked longest ago leaves first.
+            num_threads: of a model's arithmetic; other numbers give other last bits.
             tell: hears of each version before replicas load it, of some more than once.
         """
         self.replicas = tuple(replicas)
         self._blobs = blobs
         self._artifacts = Artifacts(blobs)
-        self._repository = Repository(models)
+        self._repository = Repository(models, num_threads=num_threads)
         self._timeout_s = timeout_s
         self._max_models = max_models
         self._tell = tell

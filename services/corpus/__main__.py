@@ -1,13 +1,10 @@
-"""Run the corpus on the embedded profile: `python -m services.corpus`."""
+"""Run the corpus : `python -m services.corpus`."""
 
 import os
 from functools import partial
 
-from libs.blobs.folder import FolderBlobs
-from libs.bus.sqlite import SqliteBus
-from libs.clock import Clock
 from libs.config import read
-from libs.search.tantivy import TantivySearch
+from libs.profile import Adapters
 from services.corpus.adapters import HttpFetcher
 from services.corpus.app import build
 from services.corpus.config import Config
@@ -16,12 +13,13 @@ from services.corpus.config import Config
 def main() -> None:
     """Serve until a signal comes."""
     config = read(Config, "corpus", os.environ)
+    at = Adapters(config, os.environ)
     build(
         config,
-        blobs=FolderBlobs(config.home / "blobs"),
-        bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
-        clock=Clock(config.clock_shift_file),
-        search=TantivySearch(config.home / "index"),
+        blobs=at.blobs,
+        bus=at.bus,
+        clock=at.clock,
+        search=at.search,
         fetchers=partial(HttpFetcher, hosts=config.addresses_by_host),
     ).run()
 

@@ -9,5 +9,5 @@ from libs.config import ServiceConfig
 class Config(ServiceConfig):
     """Settings of every service, and where models answer."""
 
-    lm_address: str
-    """`host:port` of the lm host."""
+    lm_address: str = ""
+    """`host:port` of the lm host; on the cluster profile Triton stands in its place."""

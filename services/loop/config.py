@@ -15,7 +15,8 @@ class Config(ServiceConfig):
     sampler_address: str
     trainer_address: str
     evaluator_address: str
-    lm_address: str
+    lm_address: str = ""
+    """On the cluster profile Triton stands in its place."""
     recipes: Path = Path(__file__).parents[2] / "deploy" / "recipes"
     """Folder of the recipes that a round file may name."""
     patience_s: float = 300.0

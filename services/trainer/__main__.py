@@ -2,10 +2,8 @@
 
 import os
 
-from libs.blobs.folder import FolderBlobs
-from libs.bus.sqlite import SqliteBus
-from libs.clock import Clock
 from libs.config import read
+from libs.profile import Adapters
 from services.trainer import child
 from services.trainer.adapters import GrpcBatches
 from services.trainer.app import build
@@ -19,11 +17,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     child.warm_up()
     config = read(Config, "trainer", os.environ)
+    at = Adapters(config, os.environ)
     build(
         config,
-        blobs=FolderBlobs(config.home / "blobs"),
-        bus=SqliteBus(config.home / "bus.sqlite", session_s=config.lease_s),
-        clock=Clock(config.clock_shift_file),
+        blobs=at.blobs,
+        bus=at.bus,
+        clock=at.clock,
         batches=GrpcBatches(config.sampler_address, stall_s=config.stall_s, tls=config.tls),
     ).run()
 

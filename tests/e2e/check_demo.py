@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 ROOT = Path(__file__).parents[2]
 HONEST = {"PROMOTED", "REJECTED", "UNDECIDED", "NOTHING_WEAK", "STARVED", "UNDERPOWERED"}
@@ -25,12 +26,12 @@ SLACK = 2.0 if os.environ.get("CI") else 1.0
 """How much slower a busy machine may be before the time counts as a fault."""
 
 
-def athanor(home: Path, *arguments: str, fails: bool = False) -> str:
+def athanor(home: Path, *arguments: str, fails: bool = False, more: Mapping[str, str] = {}) -> str:
     """Run the command line in a home folder and return what it prints."""
     done = subprocess.run(
         [ROOT / "athanor", *arguments],
         cwd=home,
-        env={**os.environ, "ATHANOR_HOME": str(home / "state")},
+        env={**os.environ, "ATHANOR_HOME": str(home / "state"), **more},
         capture_output=True,
         text=True,
         timeout=900,
@@ -98,15 +99,29 @@ def check_readme(home: Path) -> None:
         assert athanor(home, *command.split()), command
 
 
+def check_cluster(home: Path) -> None:
+    """On the real servers the same round gives the same artifacts, outcome and weights."""
+    cluster = {
+        "ATHANOR_PROFILE": "cluster",
+        "ATHANOR_HOME": str(home / "cluster"),
+        "ATHANOR_NAMESPACE": f"check-{uuid4().hex[:8]}-",
+    }
+    found = json.loads(athanor(home, "demo", "--json", more=cluster))
+    expected = shown(home)
+    assert found["outcome"] == expected["outcome"], found["outcome"]
+    ids = [{s["name"]: s.get("artifact_id") for s in each["steps"]} for each in (expected, found)]
+    assert ids[0] == ids[1], [name for name in ids[0] if ids[0][name] != ids[1][name]]
+
+
 def check_nothing_left(home: Path) -> None:
     """No process of this home folder is left."""
-    mark = f"ATHANOR_HOME={home / 'state'}".encode()
+    marks = {f"ATHANOR_HOME={home / name}".encode() for name in ("state", "cluster")}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
         except OSError:
             continue
-        assert mark not in environment.split(b"\0"), (process / "cmdline").read_bytes()
+        assert not marks & {*environment.split(b"\0")}, (process / "cmdline").read_bytes()
 
 
 def shown(home: Path) -> dict[str, Any]:
@@ -126,7 +141,15 @@ def flipped(path: Path, offset: int) -> Iterator[None]:
         path.write_bytes(whole)
 
 
-CHECKS = (check_first, check_again, check_lineage, check_verify, check_readme, check_nothing_left)
+CHECKS = (
+    check_first,
+    check_again,
+    check_lineage,
+    check_verify,
+    check_readme,
+    check_cluster,
+    check_nothing_left,
+)
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ class TritonLm:
         blobs: Blobs,
         models: Blobs,
         key: str = "",
+        num_threads: int = 2,
         timeout_s: float = 120.0,
         max_models: int = 4,
     ) -> None:
@@ -42,6 +43,7 @@ class TritonLm:
             blobs: where checkpoints are registered and stored.
             models: where the replicas' model repository lies.
             key: opens their repository endpoint.
+            num_threads: of a model's arithmetic; other numbers give other last bits.
             timeout_s: for one piece, or one load.
             max_models: candidates that a replica holds; the one asked longest ago leaves first.
         """
@@ -51,6 +53,7 @@ class TritonLm:
             models=models,
             timeout_s=timeout_s,
             max_models=max_models,
+            num_threads=num_threads,
         )
         self._fleet = Fleet(self._publisher, timeout_s=timeout_s)
 
