@@ -102,6 +102,7 @@ class Wire:
         self.sent_bytes = self.received_bytes = 0
         self._target = ("127.0.0.1", port)
         self.num_lost = 0
+        self._flips = False
         self._lose = b""
         self._loser: socket.socket | None = None
         self._lock = threading.Lock()
@@ -114,6 +115,10 @@ class Wire:
     def lose_answer_to(self, request: bytes) -> None:
         """Let the answer to the next request that holds these bytes come as far as here only."""
         self._lose = request
+
+    def flip_a_byte(self) -> None:
+        """Change one byte in the middle of the next body that goes either way."""
+        self._flips = True
 
     def once_moved(self, size_bytes: int, action: Callable[[], None]) -> None:
         """Call `action` when so many more bytes went either way, the transfer waiting for it."""
@@ -153,7 +158,7 @@ class Wire:
             self._count(sent=len(data))
             if self._lose and self._lose in data:
                 self._lose, self._loser = b"", near
-            far.sendall(data)
+            far.sendall(self._passed(data))
 
     def _to_client(self, near: socket.socket, far: socket.socket) -> None:
         while data := far.recv(_READ_BYTES):
@@ -161,7 +166,15 @@ class Wire:
             if near is self._loser:
                 self.num_lost += 1
                 return
-            near.sendall(data)
+            near.sendall(self._passed(data))
+
+    def _passed(self, data: bytes) -> bytes:
+        """Return what goes on: a piece this long is of a body, not of headers."""
+        if not self._flips or len(data) < _READ_BYTES // 2:
+            return data
+        self._flips = False
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
     def _count(self, *, sent: int = 0, received: int = 0) -> None:
         with self._lock:

@@ -30,7 +30,7 @@ Headers = Mapping[str, str]
 
 _REGION = "us-east-1"
 """MinIO's own; naming it saves a request for each bucket."""
-_CONNECTIONS = 16
+_CONNECTIONS = 32
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _NEVER = {"If-Match": '"none"'}

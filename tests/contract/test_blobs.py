@@ -243,6 +243,12 @@ def test_a_list_ascends_by_the_whole_name(blobs):
     assert listed == [blobs.stat(blob.name) for blob in listed]
 
 
+def test_a_list_may_be_longer_than_a_store_tells_at_once(blobs):
+    with ThreadPoolExecutor(4) as pool:
+        created = [*pool.map(lambda n: blobs.create(f"bucket/{n:04}", b""), range(1001))]
+    assert list(blobs.list("bucket/")) == created
+
+
 @pytest.mark.parametrize(
     "prefix, expected",
     [

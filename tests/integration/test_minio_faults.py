@@ -1,5 +1,7 @@
 """What a real MinIO and the way to it do in bad hours, and that nothing is lost or done twice."""
 
+import io
+import os
 import random
 import signal
 import subprocess
@@ -13,8 +15,8 @@ import pytest
 
 from libs.blobs.minio import MinioBlobs
 from libs.clock import Clock
-from libs.errors import Busy, Conflict, Forbidden, Unavailable
-from tests.buckets import open_blobs
+from libs.errors import Busy, Conflict, Corrupt, Forbidden, Unavailable
+from tests.buckets import client, open_blobs
 from tests.own_minio import OwnMinio, Wire
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +141,41 @@ def test_a_server_killed_in_a_download_costs_no_more_than_time(minio, blobs, wir
     blobs.create(NAME, source)
     wire.once_moved(len(LARGE) // 2, minio.restart)
     assert wired.local(NAME).read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("call", ["read", "local"])
+def test_a_byte_changed_on_the_way_down_is_corrupt_and_not_kept(blobs, wired, wire, source, call):
+    blobs.create(NAME, source)
+    wire.flip_a_byte()
+    with pytest.raises(Corrupt, match=f"{NAME}: expected sha256 checksum"):
+        getattr(wired, call)(NAME)
+    assert wired.local(NAME).read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("size_bytes", [PART_BYTES // 4, len(LARGE)], ids=["middle", "parts"])
+def test_a_byte_changed_on_the_way_up_is_corrupt_and_nothing_is_stored(
+    blobs, wired, wire, size_bytes
+):
+    blobs.create("artifacts/other", b"")
+    wire.flip_a_byte()
+    with pytest.raises(Corrupt, match="ChecksumMismatch"):
+        wired.create(NAME, LARGE[:size_bytes])
+    assert [blob.name for blob in blobs.list("artifacts/")] == ["artifacts/other"]
+
+
+def test_a_source_that_is_cut_off_while_it_is_sent_is_corrupt(blobs, wired, wire, source):
+    blobs.create("artifacts/other", b"")
+    wire.once_moved(2 * PART_BYTES, lambda: os.truncate(source, PART_BYTES))
+    with pytest.raises(Corrupt, match="cut off"):
+        wired.create(NAME, source)
+    assert [blob.name for blob in blobs.list("artifacts/")] == ["artifacts/other"]
+
+
+def test_what_another_program_stored_carries_no_digest_and_is_corrupt(minio, blobs, namespace):
+    blobs.create("artifacts/other", b"")
+    client(minio.settings).put_object(f"{namespace}artifacts", "x", io.BytesIO(b"theirs"), 6)
+    with pytest.raises(Corrupt, match="not written by Athanor"):
+        blobs.read("artifacts/x")
 
 
 def test_a_stopped_server_is_unavailable_by_name_within_the_deadline(minio, direct):
