@@ -6,14 +6,15 @@ A name that no field has is refused, so that a typo cannot hide.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from libs import tls
+from libs import masking, tls
 from libs.errors import InvalidInput
 from libs.tls import Tls
 
@@ -24,6 +25,15 @@ _SHARED = {
 }
 """Field to the variable that sets it for every service."""
 _SECRET_ENDINGS = ("_key", "_password", "_secret", "_token")
+_FILE = "_FILE"
+_SERVICE_LINK = re.compile(
+    r"[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes tells each container about a service: of `loop`, `LOOP_SERVICE_HOST` and more."""
+_LINK = re.compile(r"(tcp|udp|sctp)://.*")
+"""And `LOOP_PORT`, which would be a setting, with such a value."""
+_FOREIGN = frozenset({"LM_LICENSE_FILE"})
+"""Variables of other programs that begin like ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +99,17 @@ def read(kind: type[T], service: str, env: Mapping[str, str]) -> T:
 
     `ATHANOR_HOME` stands in for the field `home` when `<SERVICE>_HOME` is not set, and likewise
     `ATHANOR_OTLP` and `ATHANOR_TRACE_RATIO` for `otlp_endpoint` and `trace_ratio`. In a field that
-    may be None, an empty value and `none` mean None.
+    may be None, an empty value and `none` mean None. Secrets may come from a file, see `secret`.
+    What Kubernetes or another program says under a name of ours is passed over.
 
     Raises:
         InvalidInput: an unknown name (the nearest known one is named), a value of another type, a
             field without default that is not set, or what the dataclass itself refuses.
     """
     prefix = service.upper() + "_"
-    given = {name: text for name, text in env.items() if name.startswith(prefix)}
     types_by_field = typing.get_type_hints(kind)
     fields = {prefix + field.name.upper(): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    given = _given(env, prefix, [name for name in fields if is_secret(name)])
     for name in given.keys() - fields.keys():
         raise InvalidInput(f"{name} is no setting of {service}{_nearest(name, fields)}")
     for field_name, shared in _SHARED.items():
@@ -114,22 +125,60 @@ def read(kind: type[T], service: str, env: Mapping[str, str]) -> T:
     return kind(**values)
 
 
+def secret(env: Mapping[str, str], name: str) -> str | None:
+    """Return the variable `name`, else what the file says that `<name>_FILE` names; None: neither.
+
+    What it returns is masked from then on, see `libs.masking`.
+
+    Raises:
+        InvalidInput: both are set, or the file cannot be read.
+    """
+    file = env.get(name + _FILE)
+    if file is not None and name in env:
+        raise InvalidInput(f"{name} and {name}{_FILE} are both set: expected one of them")
+    found = env.get(name) if file is None else _content(name, Path(file))
+    if found is not None:
+        masking.hide(found)
+    return found
+
+
+def _content(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidInput(f"{name}{_FILE} names {path}, which cannot be read: {reason}") from None
+
+
+def _given(env: Mapping[str, str], prefix: str, secrets: Sequence[str]) -> dict[str, str]:
+    """Return what is said to the service: secrets read, what is meant for others left out."""
+    files = {name + _FILE for name in secrets}
+    given = {
+        name: text
+        for name, text in env.items()
+        if name.startswith(prefix) and name not in files and not _is_foreign(name, text)
+    }
+    found = {name: secret(env, name) for name in secrets}
+    return given | {name: text for name, text in found.items() if text is not None}
+
+
+def _is_foreign(name: str, text: str) -> bool:
+    is_port = name.endswith("_PORT") and _LINK.fullmatch(text) is not None
+    return is_port or name in _FOREIGN or _SERVICE_LINK.fullmatch(name) is not None
+
+
 def shown(config: Any) -> dict[str, str]:
     """Return the settings as text for the log, values of secret fields masked."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {
-        name: "***" if _is_secret(name) and text else str(text) for name, text in values.items()
+        name: masking.MASK if is_secret(name) and text else str(text)
+        for name, text in values.items()
     }
 
 
-def secrets(config: Any) -> tuple[str, ...]:
-    """Return the values that may stand in no log: of fields named `..._token`, `..._key` etc."""
-    names = [field.name for field in dataclasses.fields(config) if _is_secret(field.name)]
-    return tuple(str(getattr(config, name)) for name in names if getattr(config, name))
-
-
-def _is_secret(name: str) -> bool:
-    return f"_{name}".endswith(_SECRET_ENDINGS)
+def is_secret(name: str) -> bool:
+    """True if a field or variable of that name holds a secret: `..._token`, `..._key` and so on."""
+    return f"_{name.lower()}".endswith(_SECRET_ENDINGS)
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

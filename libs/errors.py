@@ -19,6 +19,8 @@ import errno
 from dataclasses import dataclass
 from typing import Self
 
+from libs.masking import masked
+
 SCARCE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Numbers of an `OSError` that mean `Busy`: the machine has no room now and may have it later."""
 
@@ -100,8 +102,8 @@ class ErrorRecord:
 
     @classmethod
     def of(cls, error: ServiceError) -> Self:
-        """Record `error` under the name of its kind."""
-        return cls(kind=kind_of(error).__name__, message=str(error))
+        """Record `error` under the name of its kind, without secrets."""
+        return cls(kind=kind_of(error).__name__, message=masked(str(error)))
 
     def error(self) -> ServiceError:
         """Return the error again, as one of the eight."""

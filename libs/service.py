@@ -89,9 +89,8 @@ class Service:
         Raises:
             SystemExit: with 1, a bug stopped the worker; whoever supervises starts it again.
         """
-        secrets = settings.secrets(self._config)
-        telemetry.start_logs(self.name, self._config.log_path(self.name), secrets=secrets)
-        self._start_traces(secrets)
+        telemetry.start_logs(self.name, self._config.log_path(self.name))
+        self._start_traces()
         if own := self._config.tls:
             telemetry.CERTIFICATE_ENDS.labels(self.name).set_function(own.ends_at)
         metrics_port = telemetry.start_metrics(self._config.metrics_port, self._config.host)
@@ -106,13 +105,11 @@ class Service:
         if self.worker.crashed.is_set():
             raise SystemExit(1)
 
-    def _start_traces(self, secrets: Sequence[str]) -> None:
+    def _start_traces(self) -> None:
         config = self._config
         if config.otlp_endpoint:
             ca = config.tls.read().ca if config.tls else None
-            traces.start(
-                self.name, config.otlp_endpoint, ratio=config.trace_ratio, ca=ca, secrets=secrets
-            )
+            traces.start(self.name, config.otlp_endpoint, ratio=config.trace_ratio, ca=ca)
 
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         # No lock in here: the main thread, which runs this, may hold it.

@@ -1,12 +1,11 @@
 """What a process tells about itself: JSON log lines and metrics here, spans in `libs.traces`.
 
-This module does not protect against secrets in log messages that `start_logs` was not told of.
+Secrets are masked in log lines; what this does not protect against stands in `libs.masking`.
 """
 
 import errno
 import json
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from libs.errors import Conflict
+from libs.masking import masked
 from libs.traces import Role, extract, inject, note, span, trace_id, within
 
 __all__ = ["Role", "extract", "inject", "note", "span", "trace_id", "within"]
@@ -79,7 +79,7 @@ OPERATIONS_ENDED = Counter(
 _LOG_BYTES = 16 * 2**20
 
 
-def start_logs(service: str, path: Path, *, secrets: Sequence[str] = ()) -> None:
+def start_logs(service: str, path: Path) -> None:
     """Send every log record to `path` as a JSON line, and warnings to the console, a line each.
 
     The file is rotated at 16 MiB, two old ones are kept. What an earlier call set up is replaced.
@@ -87,14 +87,13 @@ def start_logs(service: str, path: Path, *, secrets: Sequence[str] = ()) -> None
     Args:
         service: named in every line.
         path: its folder is made where missing.
-        secrets: texts that are masked wherever they appear.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8")
-    file.setFormatter(_JsonLines(service, secrets))
+    file.setFormatter(_JsonLines(service))
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
-    console.setFormatter(_ConsoleLines(service, secrets))
+    console.setFormatter(_ConsoleLines(service))
     stop_logs()
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -111,17 +110,11 @@ def stop_logs() -> None:
 
 
 class _Lines(logging.Formatter):
-    """Knows the service and what to mask."""
+    """Knows the service."""
 
-    def __init__(self, service: str, secrets: Sequence[str]) -> None:
+    def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
-        self._secrets = [secret for secret in secrets if secret]
-
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
 
 
 class _JsonLines(_Lines):
@@ -132,10 +125,10 @@ class _JsonLines(_Lines):
             "service": self._service,
             "trace_id": trace_id(),
             "logger": record.name,
-            "message": self._masked(record.getMessage()),
+            "message": masked(record.getMessage()),
         }
         if record.exc_info:
-            line["error"] = self._masked(self.formatException(record.exc_info))
+            line["error"] = masked(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -145,7 +138,7 @@ class _ConsoleLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[1] if record.exc_info else None
         cause = f": {type(error).__name__}: {error}" if error else ""
-        return self._masked(f"{record.levelname} {self._service}: {record.getMessage()}{cause}")
+        return masked(f"{record.levelname} {self._service}: {record.getMessage()}{cause}")
 
 
 def start_metrics(port: int, host: str = "127.0.0.1") -> int:

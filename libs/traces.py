@@ -25,6 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Counter
 
 from libs.errors import InvalidInput
+from libs.masking import masked
 
 SPANS = Counter(
     "athanor_trace_spans_total",
@@ -82,7 +83,7 @@ def span(
         name,
         context=parent,
         kind=_KINDS[role],
-        attributes=_process.masked(attributes),
+        attributes=_masked(attributes),
         record_exception=False,
         set_status_on_exception=False,
     ):
@@ -114,7 +115,7 @@ def note(attributes: Mapping[str, str | int]) -> None:
     """Add to the current span."""
     current = trace.get_current_span()
     if current.is_recording():
-        current.set_attributes(_process.masked(attributes))
+        current.set_attributes(_masked(attributes))
 
 
 def failed(kind: str) -> None:
@@ -137,7 +138,6 @@ def start(
     *,
     ratio: float = 1.0,
     ca: bytes | None = None,
-    secrets: Sequence[str] = (),
 ) -> None:
     """Send this process's spans to the collector at `endpoint` from now on; until `stop`.
 
@@ -147,7 +147,6 @@ def start(
         ratio: share of the traces that is told, in [0, 1]. It follows from the trace's id, so that
             services with one ratio tell the same ones.
         ca: PEM of the authority that signed the collector's certificate; None: the system's.
-        secrets: masked in attributes.
 
     Raises:
         InvalidInput: `endpoint` is none.
@@ -155,12 +154,12 @@ def start(
     exporter = _Watched(_otlp(endpoint, ca), service, endpoint)
     for name in _SDK_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `_Watched` says it once
-    _process.replace(_provider(service, exporter, TraceIdRatioBased(ratio)), exporter, secrets)
+    _process.replace(_provider(service, exporter, TraceIdRatioBased(ratio)), exporter)
 
 
 def stop() -> None:
     """Send what is left, for `STOP_S` at most, and tell nothing more; idempotent."""
-    _process.replace(_silent(), None, ())
+    _process.replace(_silent(), None)
 
 
 def check_endpoint(endpoint: str) -> None:
@@ -237,16 +236,12 @@ class _Process:
     def __init__(self) -> None:
         self._provider = _silent()
         self._exporter: _Watched | None = None
-        self._secrets: tuple[str, ...] = ()
         self.tracer = self._provider.get_tracer("athanor")
 
-    def replace(
-        self, provider: TracerProvider, exporter: _Watched | None, secrets: Sequence[str]
-    ) -> None:
+    def replace(self, provider: TracerProvider, exporter: _Watched | None) -> None:
         """Tell through another provider; the one before gets `STOP_S` for what it still has."""
         ended, left = self._provider, self._exporter
         self._provider, self._exporter = provider, exporter
-        self._secrets = tuple(secret for secret in secrets if secret)
         self.tracer = provider.get_tracer("athanor")
         # Its own limit is half a minute, which a supervisor would not wait.
         ending = threading.Thread(target=ended.shutdown, daemon=True)
@@ -255,15 +250,12 @@ class _Process:
         if left is not None and ending.is_alive():
             left.shutdown()
 
-    def masked(self, attributes: Mapping[str, str | int]) -> Mapping[str, str | int]:
-        if not self._secrets:
-            return attributes
-        return {name: self._without_secrets(value) for name, value in attributes.items()}
 
-    def _without_secrets(self, value: str | int) -> str | int:
-        for secret in self._secrets if isinstance(value, str) else ():
-            value = str(value).replace(secret, "***")
-        return value
+def _masked(attributes: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    return {
+        name: masked(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
+    }
 
 
 _process = _Process()

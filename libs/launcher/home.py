@@ -81,7 +81,7 @@ def holder(home: Path) -> int | None:
     launcher is never taken for it. Looking takes no lock: it could refuse a launcher that starts.
     """
     try:
-        said = json.loads(_lock_path(home).read_text())
+        said = _read(home, _lock_path(home))
         pid, start_time = said["pid"], said["start_time"]
     except (FileNotFoundError, ValueError):
         return None
@@ -121,9 +121,13 @@ def write_reports(home: Path, reports: Sequence[Report]) -> None:
 
 
 def reports(home: Path) -> list[Report]:
-    """Return what the launcher of this folder runs; nothing when there is none."""
+    """Return what the launcher of this folder runs; nothing when there is none.
+
+    Raises:
+        Unavailable: the folder cannot be read, or is none.
+    """
     try:
-        status = json.loads(_status_path(home).read_text())
+        status = _read(home, _status_path(home))
     except (FileNotFoundError, ValueError):
         return []
     if status["pid"] != holder(home):
@@ -187,6 +191,16 @@ def _start_time(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if state in "ZX" else fields[18]
+
+
+def _read(home: Path, path: Path) -> Any:
+    """Return the JSON in a file of the home folder. Raises `FileNotFoundError` and `ValueError`."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unavailable(f"{home} must be a folder that can be read: {error}") from error
 
 
 def _replace(path: Path, value: object) -> None:

@@ -26,6 +26,7 @@ from libs.errors import (
     kind_of,
     scarce,
 )
+from libs.masking import masked
 from libs.operations.attempt import Attempt, Folders
 from libs.operations.lease import Lease
 from libs.operations.record import Record, Result, State
@@ -186,5 +187,5 @@ def _count_retry(record: Record, error_kind: str) -> None:
 
 
 def _internal(message: str) -> _Ending:
-    error = ErrorRecord(kind=INTERNAL, message=f"internal: {message}")
+    error = ErrorRecord(kind=INTERNAL, message=masked(f"internal: {message}"))
     return _Ending(state=State.FAILED, error=error)

@@ -22,6 +22,7 @@ from libs.errors import (
     Unavailable,
     kind_of,
 )
+from libs.masking import masked
 
 DOMAIN = "athanor"
 STATUS: dict[type[ServiceError], grpc.StatusCode] = {
@@ -90,8 +91,8 @@ def from_status(status: status_pb2.Status) -> ServiceError | RemoteError:
 
 
 def shortened(message: str) -> str:
-    """Cut a message to what fits into the trailing metadata of any client."""
-    encoded = message.encode(errors="replace")
+    """Cut a message to what fits into the trailing metadata of any client; mask its secrets."""
+    encoded = masked(message).encode(errors="replace")
     if len(encoded) <= _MESSAGE_BYTES:
         return encoded.decode()
     return encoded[:_MESSAGE_BYTES].decode(errors="ignore") + " ..."

@@ -160,11 +160,16 @@ def roll_back_target(registry: Registry, digest: str) -> Model:
         wanted = registry.model(digest).weights_digest
         earlier = [each for each in earlier if each == wanted]
     if not earlier:
-        named = (
-            f"to {digest}: live never named it before" if digest else ": nothing was live before"
-        )
-        raise Conflict(f"cannot roll back {named}")
+        raise Conflict(f"cannot roll back{_why_not(now, digest)}")
     return registry.model(earlier[-1])
+
+
+def _why_not(live: str, digest: str) -> str:
+    if not live:
+        return ": no model is live, nor was one before"
+    if not digest:
+        return f": {live[:12]} is the first model that was live"
+    return f" to {digest}: it was not live before {live[:12]}, which is now"
 
 
 def check_signature(who: str, why: str) -> None:

@@ -79,10 +79,13 @@ class _Meter:
 
     def __init__(self) -> None:
         self._started, self._num_tokens = time.perf_counter(), 0
+        # Looked up once: a look-up takes a lock, and a stream has many batches.
+        self._tokens = metrics.TOKENS.labels("Stream")
+        self._rate = metrics.TOKENS_PER_SECOND.labels("Stream")
 
     def sent(self, batch: Batch) -> None:
         self._num_tokens += batch.tokens.size
         rate = self._num_tokens / (time.perf_counter() - self._started)
         metrics.SEQUENCES_STREAMED.inc(len(batch.tokens))
-        metrics.TOKENS.labels("Stream").inc(batch.tokens.size)
-        metrics.TOKENS_PER_SECOND.labels("Stream").set(rate)
+        self._tokens.inc(batch.tokens.size)
+        self._rate.set(rate)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.config import ServiceConfig, read, secrets, shown
+from libs.config import ServiceConfig, read, shown
 from libs.errors import InvalidInput
+from libs.masking import masked
 from libs.tls import Tls
 
 
@@ -91,4 +92,45 @@ def test_secrets_are_masked_where_settings_are_shown():
     config = OvenConfig(api_token="hush")
     assert shown(config)["api_token"] == "***"
     assert shown(config)["port"] == "0"
-    assert secrets(config) == ("hush",)
+
+
+def test_a_secret_may_come_from_a_file_and_is_masked_from_then_on(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("hush-of-a-file\n")
+    config = read(OvenConfig, "oven", {"OVEN_API_TOKEN_FILE": str(file)})
+    assert config.api_token == "hush-of-a-file"
+    assert masked("it is hush-of-a-file") == "it is ***"
+
+
+def test_a_secret_that_is_given_twice_or_in_a_file_that_is_absent_is_refused(tmp_path):
+    both = {"OVEN_API_TOKEN": "hush-twice", "OVEN_API_TOKEN_FILE": "x"}
+    with pytest.raises(InvalidInput, match="OVEN_API_TOKEN and OVEN_API_TOKEN_FILE"):
+        read(OvenConfig, "oven", both)
+    absent = {"OVEN_API_TOKEN_FILE": str(tmp_path / "absent")}
+    with pytest.raises(InvalidInput, match=r"absent, which cannot be read: No such file"):
+        read(OvenConfig, "oven", absent)
+
+
+def test_only_secrets_come_from_files():
+    with pytest.raises(InvalidInput, match="OVEN_RECIPE_FILE is no setting"):
+        read(OvenConfig, "oven", {"OVEN_RECIPE_FILE": "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("OVEN_SERVICE_HOST", "OVEN_SERVICE_PORT", "OVEN_SERVICE_PORT_GRPC"),
+        *("OVEN_PORT_50051_TCP", "OVEN_PORT_50051_TCP_ADDR", "OVEN_METRICS_SERVICE_HOST"),
+        "LM_LICENSE_FILE",
+    ],
+)
+def test_what_kubernetes_or_another_program_says_is_passed_over(name):
+    service = name.partition("_")[0].lower()
+    assert read(OvenConfig, service, {name: "10.0.0.1"}) == OvenConfig()
+
+
+def test_a_port_that_is_kubernetes_link_is_passed_over():
+    link = "tcp://10.0.0.1:50051"
+    assert read(OvenConfig, "oven", {"OVEN_PORT": link, "OVEN_METRICS_PORT": link}).port == 0
+    with pytest.raises(InvalidInput, match="OVEN_PORTS is no setting"):
+        read(OvenConfig, "oven", {"OVEN_PORTS": link})

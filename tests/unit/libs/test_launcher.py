@@ -288,3 +288,10 @@ def test_the_first_termination_is_an_interrupt_and_a_second_does_not_cut_it_shor
         with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("ask", [launcher.reports, launcher.end])
+def test_a_home_folder_below_a_file_is_unavailable(tmp_path, ask):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="must be a folder that can be read"):
+        ask(tmp_path / "file" / "home")

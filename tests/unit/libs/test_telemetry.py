@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-from libs import telemetry
+from libs import masking, telemetry
 from libs.errors import Conflict
 
 
@@ -18,7 +18,8 @@ def _stopped():
 def start(tmp_path):
     """Start in the test itself: pytest puts its own stderr in place only then."""
     path = tmp_path / "logs" / "oven.jsonl"
-    telemetry.start_logs("oven", path, secrets=["hush"])
+    masking.hide("hush")
+    telemetry.start_logs("oven", path)
     return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 

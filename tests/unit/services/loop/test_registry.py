@@ -80,6 +80,13 @@ def test_a_rollback_goes_to_the_model_before_and_the_history_ends_there():
     assert roll_back(back, "", BY).live.weights_digest == ONE
 
 
+def test_nothing_to_roll_back_to_is_said_properly():
+    with pytest.raises(Conflict, match="cannot roll back: no model is live, nor was one before"):
+        roll_back(registry(ONE), "", BY)
+    with pytest.raises(Conflict, match=r"cannot roll back: .* is the first model that was live"):
+        roll_back(promote(registry(ONE), ONE, BY), "", BY)
+
+
 @pytest.mark.parametrize("target", ["", ONE, TWO])
 def test_without_an_earlier_model_there_is_no_rollback(target):
     with pytest.raises(Conflict, match="cannot roll back"):
