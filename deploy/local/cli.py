@@ -227,7 +227,10 @@ def _watched(home: Path) -> Iterator[None]:
     if not folder:
         yield
         return
-    targets.write(Path(folder), launcher.reports(home), home=home)
+    try:
+        targets.write(Path(folder), launcher.reports(home), home=home)
+    except Unavailable as error:
+        typer.echo(f"Unavailable: {error}", err=True)  # no reason to end what it would watch
     try:
         yield
     finally:

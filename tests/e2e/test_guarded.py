@@ -95,6 +95,10 @@ def test_the_trace_crosses_calls_and_the_bus(told):
     assert ("evaluator", "athanor.lm.v1.LmService/ScoreOptions") in crossings
 
 
+def test_polling_is_told_by_no_span(told):
+    assert [each for each in told if each.name.endswith("/GetOperation")] == []
+
+
 def test_calls_tell_who_made_them(told):
     (stream, *_) = [each for each in told if each.name.endswith("SamplerService/Stream")]
     assert stream.attributes["athanor.caller"] == "trainer"

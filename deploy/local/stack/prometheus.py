@@ -36,7 +36,7 @@ def _command(start: Start, _: Guard) -> Command:
 
 def _config(start: Start) -> dict[str, object]:
     """Return the configuration; JSON is YAML. Files of targets are found while it runs."""
-    targets = str(start.run.folder / "targets" / "*.json")
+    targets = str(_targets(start) / "*.json")
     return {
         "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
         "rule_files": rules(_RULES),
@@ -47,6 +47,10 @@ def _config(start: Start) -> dict[str, object]:
             }
         ],
     }
+
+
+def _targets(start: Start) -> Path:
+    return start.run.folder / "targets"
 
 
 def rules(folder: Path) -> list[str]:
@@ -65,5 +69,8 @@ PROMETHEUS = Server(
     parts={} if shutil.which("prometheus") else {_PART: _fill},
     command=_command,
     is_ready=lambda start: look.says_ok(f"http://{_address(start)}/-/ready"),
-    settings=lambda start: {"ATHANOR_PROMETHEUS": f"http://{_address(start)}"},
+    settings=lambda start: {
+        "ATHANOR_PROMETHEUS": f"http://{_address(start)}",
+        "ATHANOR_PROMETHEUS_TARGETS": str(_targets(start)),
+    },
 )

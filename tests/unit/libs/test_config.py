@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.config import ServiceConfig, read, shown
+from libs.config import ServiceConfig, read, secret, shown
 from libs.errors import InvalidInput
 from libs.masking import masked
 from libs.tls import Tls
@@ -109,6 +109,13 @@ def test_a_secret_that_is_given_twice_or_in_a_file_that_is_absent_is_refused(tmp
     absent = {"OVEN_API_TOKEN_FILE": str(tmp_path / "absent")}
     with pytest.raises(InvalidInput, match=r"absent, which cannot be read: No such file"):
         read(OvenConfig, "oven", absent)
+
+
+def test_the_name_of_a_user_may_come_from_a_file_and_is_not_masked(tmp_path):
+    file = tmp_path / "user"
+    file.write_text("somebody")
+    assert secret({"STORE_ACCESS_KEY_FILE": str(file)}, "STORE_ACCESS_KEY") == "somebody"
+    assert masked("somebody") == "somebody"
 
 
 def test_only_secrets_come_from_files():
