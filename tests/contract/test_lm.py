@@ -1,27 +1,12 @@
-"""What every host of language models must do: in-process behind gRPC, and Triton.
-
-An adapter fixture gives a `World`: a port, the digests of two checkpoints that it can load, and one
-that is registered for weights that are other ones.
-"""
-
-from contextlib import contextmanager
-from typing import NamedTuple
+"""What every host of language models must do: in-process behind gRPC, and Triton."""
 
 import pytest
 
-from libs.artifacts import Artifacts, Request
-from libs.blobs.folder import FolderBlobs
-from libs.blobs.minio import MinioBlobs
-from libs.bus.sqlite import SqliteBus
-from libs.clock import Clock
 from libs.errors import Corrupt, InvalidInput, NotFound
-from libs.lm import app, scoring, weights
-from libs.lm.client import GrpcLm
-from libs.lm.config import Config
-from libs.lm.digest import folder_digest
+from libs.lm import scoring
 from libs.lm.folder import load_model, load_tokenizer
-from libs.lm.port import BATCH_SIZE, PIECE, Lm, Question
-from libs.lm.triton.client import TritonLm
+from libs.lm.port import BATCH_SIZE, PIECE, Question
+from tests import hosts
 
 WORDS = [
     "the",
@@ -42,16 +27,6 @@ TOLERANCE = 1e-4
 """Nats, of an option's log-likelihood."""
 
 
-class World(NamedTuple):
-    """A host and what it knows."""
-
-    lm: Lm
-    folders: dict[str, object]
-    """Weights digest to the folder they came from."""
-    corrupt: str
-    """A digest under which other weights are stored."""
-
-
 def questions(number):
     """Return questions with stems and options of changing lengths."""
     return [
@@ -63,48 +38,11 @@ def questions(number):
     ]
 
 
-def register(artifacts, blobs, folder, digest):
-    request = Request(kind="checkpoint", inputs={}, parameters={"of": digest}, recipe_version=1)
-    weights.register(blobs, digest, artifacts.create(request, folder, run={}))
-
-
-@pytest.fixture(scope="module", params=["lm host", "triton"])
+@pytest.fixture(scope="module", params=hosts.ADAPTERS)
 def world(request, tmp_path_factory, make_checkpoint):
     home = tmp_path_factory.mktemp("home")
-    blobs = FolderBlobs(home / "blobs")
-    made = [make_checkpoint(home / f"model{seed}", seed=seed) for seed in (1, 2)]
-    folders = {folder_digest(folder): folder for folder in made}
-    for digest, folder in (*folders.items(), ("c" * 64, made[0])):
-        register(Artifacts(blobs), blobs, folder, digest)
-    if request.param == "triton":
-        opened = triton(request.getfixturevalue("stack"), home, blobs)
-    else:
-        opened = lm_host(home, blobs)
-    with opened as lm:
-        yield World(lm, folders, "c" * 64)
-
-
-@contextmanager
-def lm_host(home, blobs):
-    bus = SqliteBus(home / "bus.sqlite")
-    service = app.build(Config(home=home, num_threads=1), blobs=blobs, bus=bus, clock=Clock())
-    service.start()
-    with GrpcLm(service.address) as lm:
-        yield lm
-    service.stop()
-    bus.close()
-
-
-def triton(stack, home, blobs):
-    """A client of the running Triton; names follow from weights, so no model is in the way."""
-    models = MinioBlobs(
-        stack["ATHANOR_MINIO"],
-        access_key=stack["ATHANOR_MINIO_ACCESS_KEY"],
-        secret_key=stack["ATHANOR_MINIO_SECRET_KEY"],
-        cache=home / "cache",
-    )
-    key = stack.get("ATHANOR_TRITON_KEY", "")
-    return TritonLm([stack["ATHANOR_TRITON"]], blobs=blobs, models=models, key=key)
+    with hosts.opened(request.param, request, home, make_checkpoint) as world:
+        yield world
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 
 import pytest
 import torch
@@ -7,12 +9,15 @@ import torch
 from libs.artifacts import Artifacts, Request
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, DeadlineExceeded, InvalidInput, NotFound
-from libs.lm import weights
+from libs.lm import metrics, weights
 from libs.lm.digest import folder_digest, weights_digest
 from libs.lm.host import Call, Host
 from libs.lm.port import Question
+from libs.lm.prompts import Finish, Prompt, Sampling, joined
 
 ASKED = [Question(f"the quick {animal}", (" jumps", " box a judge")) for animal in ("fox", "dog")]
+PROMPTS = [Prompt(text="the quick"), Prompt(text="seven wizards box")]
+GREEDY = Sampling(max_new_tokens=6)
 
 
 class Store:
@@ -108,4 +113,54 @@ def test_the_arithmetic_is_float32_on_threads_as_configured(store):
     held = host.load(store.add(0))
     assert held.model.dtype is torch.float32
     assert host._turns.run(torch.get_num_threads, "asking", 1.0) == 1
+    host.close()
+
+
+def tokens_counted(method):
+    return metrics.TOKENS.labels(method)._value.get()
+
+
+def test_every_token_that_was_computed_is_counted(store, host):
+    digest = store.add(0)
+    size = partial(number_of_tokens, host.load(digest).tokenizer)
+    before = {method: tokens_counted(method) for method in ("ScoreOptions", "Generate", "Embed")}
+    host.log_likelihood(digest, ASKED, Call())
+    scored = sum(size(each.stem) + sum(map(size, each.options)) for each in ASKED)
+    assert tokens_counted("ScoreOptions") - before["ScoreOptions"] == scored
+    list(host.generate(digest, PROMPTS, Sampling(max_new_tokens=5), Call()))
+    written = sum(size(each.text) for each in PROMPTS) + 5 * len(PROMPTS)
+    assert tokens_counted("Generate") - before["Generate"] == written
+    host.embed(digest, ["the quick", "fox"], Call())
+    assert tokens_counted("Embed") - before["Embed"] == size("the quick") + size("fox")
+
+
+def number_of_tokens(tokenizer, text):
+    return len(tokenizer(text)["input_ids"])
+
+
+def test_tokens_of_a_caller_that_left_are_counted_and_no_more_are_made(store, host):
+    digest, answers = store.add(0), iter([True, True, False])
+    size = number_of_tokens(host.load(digest).tokenizer, PROMPTS[0].text)
+    before = tokens_counted("Generate")
+    turns = host.generate(
+        digest,
+        PROMPTS[:1],
+        Sampling(max_new_tokens=20),
+        Call(is_wanted=lambda: next(answers)),
+    )
+    (made,) = joined(piece for pieces in turns for piece in pieces)
+    assert (len(made.token_ids), made.finish) == (2, Finish.CANCELLED)
+    assert tokens_counted("Generate") - before == size + 2
+
+
+def test_a_model_that_leaves_during_a_generation_writes_on(store, monkeypatch):
+    monkeypatch.setattr("libs.lm.turns.TURN_S", 0.0)
+    host = store.host(max_models=1)
+    first, second = store.add(0), store.add(2)
+    alone = joined(chain.from_iterable(host.generate(first, PROMPTS, GREEDY, Call())))
+    turns = host.generate(first, PROMPTS, GREEDY, Call())
+    begun = next(turns)
+    host.load(second)
+    assert host.digests() == [second]
+    assert joined([*begun, *chain.from_iterable(turns)]) == alone
     host.close()
