@@ -76,6 +76,9 @@ OPERATIONS_ENDED = Counter(
     ["service", "method", "state", "error"],
 )
 
+_TALKATIVE = ("kafka", "elastic_transport", "urllib3")
+"""Libraries that log as an error what they raise, or mend, a thousand lines for one lost server;
+the adapters say it once, as an error of ours that names the server."""
 _LOG_BYTES = 16 * 2**20
 
 
@@ -99,6 +102,8 @@ def start_logs(service: str, path: Path) -> None:
     root.setLevel(logging.INFO)
     root.addHandler(file)
     root.addHandler(console)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def stop_logs() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 import kafka
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import IllegalStateError, KafkaTimeoutError
 
 from libs.bus.kafka_errors import Servers
 from libs.errors import Unavailable
@@ -41,6 +41,13 @@ class Producer:
         except Unavailable:
             self._discard(producer)
             raise
+        except IllegalStateError as error:
+            if self._kafka is producer:
+                raise
+            raise Unavailable(
+                f"{self._servers}: could not publish to {topic}: another thread met silence first, "
+                "and its producer was given up with all that it held"
+            ) from error
 
     def close(self) -> None:
         """Send what is under way and disconnect; idempotent."""

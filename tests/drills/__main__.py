@@ -6,6 +6,7 @@ Each disturbs one round and compares what it leaves with an undisturbed one. Res
 
 import argparse
 import fcntl
+import os
 import signal
 import sys
 import time
@@ -13,12 +14,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deploy.local import stack
 from deploy.local.programs import ROOT, SERVICES
 from tests.bench import environment
 from tests.drills import results
 from tests.drills.matrix import Drill, Recipe, matrix, sample
 from tests.drills.results import Result, Verdict
 from tests.drills.run import Ground, Outcome
+from tests.drills.servers import Servers
 from tests.drills.stack import Failed
 
 _FOLDER = ROOT / ".drills"
@@ -36,12 +39,19 @@ def main() -> int:
         except BlockingIOError:
             sys.exit(f"drills are being done in {_FOLDER} already: wait for their end")
         code = results.code_digest(ROOT)
-        ground = Ground(folder=_FOLDER, code=code, seed=given.seed, keep=given.keep)
+        cache = stack.Run.of(os.environ).cache
+        servers = Servers(stack.Run(cache=cache, folder=_FOLDER / "servers"))
+        ground = Ground(
+            folder=_FOLDER, code=code, seed=given.seed, servers=servers, keep=given.keep
+        )
         drills = matrix(ground.setting(Recipe.FOLDER).rpc_by_step, tuple(SERVICES), seed=given.seed)
         if given.list:
             print("\n".join(drill.name for drill in drills))
             return 0
-        return _run(ground, drills, given)
+        try:
+            return _run(ground, drills, given)
+        finally:
+            servers.down()
 
 
 def _arguments() -> argparse.Namespace:
@@ -133,6 +143,7 @@ def _result(ground: Ground, drill: Drill, outcome: Outcome, seconds: float) -> R
         commit=environment.commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{machine.cpu}, {machine.cores} cores",
+        stall_s=outcome.stall_s,
     )
 
 

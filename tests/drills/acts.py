@@ -20,13 +20,15 @@ from athanor.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from deploy.local.programs import ROOT, SERVICES, services
 from libs import launcher
 from libs.operations.record import Record, State
-from tests.drills.matrix import Drill, Kind
+from tests.drills.matrix import SERVERS, Drill, Kind
 from tests.drills.scene import Missed, Scene
 from tests.drills.stack import (
     PATIENCE_S,
     Failed,
+    Unable,
     await_nobody,
     environment,
+    mount,
     settings,
     wait_for,
 )
@@ -35,12 +37,9 @@ _HELD_S = 3.0
 """How long a disk stays full, or a folder closed, after somebody has met it: more than a lease."""
 _DISK_BYTES = 128 << 20
 _CLOCK_SHIFT_S = 3600.0
+_MINUTE_S = 60.0
 _STOPS = 50
 _LATE_EXAM = "late"
-
-
-class Unable(Exception):
-    """This machine lacks what the drill needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +193,10 @@ def read_only(scene: Scene, drill: Drill, moment: Moment) -> Shown:
     with _tmpfs(blobs):
         scene.begin()
         scene.await_moment(moment.step, moment.after_s)
-        wait_for(lambda: _mount("-o", "remount,ro", str(blobs)) or None, "the store to be closed")
+        wait_for(lambda: mount("-o", "remount,ro", str(blobs)) or None, "the store to be closed")
         scene.check_hit(moment.step)
         met = _await_complaints(scene, "Unavailable", ("Read-only file system",))
-        _mount("-o", "remount,rw", str(blobs))
+        mount("-o", "remount,rw", str(blobs))
         return _ended_on_disk(scene, met)
 
 
@@ -253,7 +252,7 @@ def _await_complaints(
 @contextmanager
 def _tmpfs(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    if not _mount("-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)):
+    if not mount("-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)):
         raise Unable("mounting a tmpfs is not permitted here: run as root with CAP_SYS_ADMIN")
     try:
         yield
@@ -261,13 +260,68 @@ def _tmpfs(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
 
 
-def _mount(*arguments: str) -> bool:
-    try:
-        return not subprocess.run(
-            ["mount", *arguments], check=False, capture_output=True
-        ).returncode
-    except FileNotFoundError:
-        return False
+# Real servers.
+
+
+def kill_server(scene: Scene, drill: Drill, moment: Moment) -> Shown:
+    """Kill a server and start it again."""
+    (server,) = drill.victims
+    scene.begin()
+    scene.await_moment(moment.step, moment.after_s)
+    scene.check_hit(moment.step)
+    scene.servers.kill(server)
+    scene.servers.start(server)
+    scene.await_end()
+    return Shown(by=_who_named(scene, server))
+
+
+def stop(scene: Scene, drill: Drill, moment: Moment) -> Shown:
+    """Stop a server or a service for a minute, as a machine that swaps does, and let it go on."""
+    (victim,) = drill.victims
+    scene.begin()
+    scene.await_moment(moment.step, moment.after_s)
+    scene.check_hit(moment.step)
+    hang = scene.servers.stopped if victim in SERVERS else scene.stack.stopped
+    with hang(victim):
+        time.sleep(_MINUTE_S)
+    scene.await_end()
+    return Shown(by=_who_named(scene, victim))
+
+
+def closed_store(scene: Scene, drill: Drill, moment: Moment) -> Shown:
+    """Let MinIO refuse every write for a minute."""
+    scene.begin()
+    scene.await_moment(moment.step, moment.after_s)
+    with scene.servers.closed_store():
+        scene.check_hit(moment.step)
+        time.sleep(_MINUTE_S)
+    scene.await_end()
+    return Shown(by=_who_named(scene, "minio"))
+
+
+def skew(scene: Scene, drill: Drill, moment: Moment) -> Shown:
+    """Set one service's wall clock an hour ahead for a minute: the store refuses its signature."""
+    (victim,) = drill.victims
+    shift = Path(scene.more[f"{victim.upper()}_CLOCK_SHIFT_FILE"])
+    scene.begin()
+    scene.await_moment(moment.step, moment.after_s)
+    scene.check_hit(moment.step)
+    shift.write_text(str(_CLOCK_SHIFT_S))
+    time.sleep(_MINUTE_S)
+    shift.write_text("0")
+    scene.await_end()
+    return Shown(by=_who_named(scene, "minio"))
+
+
+def _who_named(scene: Scene, dependency: str) -> str:
+    """Say which services named the dependency in what they logged as failing."""
+    told = {
+        file.stem
+        for file in sorted(scene.logs.glob("*.jsonl"))
+        for line in file.read_text(errors="replace").splitlines()
+        if '"level": "WARNING"' in line and dependency in line.lower()
+    }
+    return f"{dependency} was named by {', '.join(sorted(told)) or 'nobody: no call had to fail'}"
 
 
 # Time.
@@ -339,7 +393,7 @@ def _stop(scene: Scene, pid: int) -> None:
     One that is stopped within them keeps them out until it goes on or dies, as `libs.blobs.folder`
     says of itself; the drill is about the lease.
     """
-    shared = [*(scene.home / "blobs" / ".locks").iterdir(), *scene.home.glob("bus.sqlite*")]
+    shared = [*scene.home.glob("blobs/.locks/*"), *scene.home.glob("bus.sqlite*")]
     inodes = {str(path.stat().st_ino) for path in shared}
     for _ in range(_STOPS):
         os.killpg(pid, signal.SIGSTOP)
@@ -380,7 +434,7 @@ def _second(scene: Scene, service: str) -> "subprocess.Popen[bytes]":
     with (scene.folder / "second.log").open("ab") as log:
         process = subprocess.Popen(
             launcher.adopted(program.argv),
-            env={**os.environ, **program.env(ports)},
+            env={**environment(scene.home, scene.stack.more), **program.env(ports)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -450,6 +504,10 @@ ACTS: Mapping[Kind, Act] = {
     Kind.INTERRUPT: interrupt,
     Kind.KILL_COMMAND: kill_command,
     Kind.TERMINATE: terminate,
+    Kind.KILL_SERVER: kill_server,
+    Kind.STOP: stop,
+    Kind.CLOSED_STORE: closed_store,
+    Kind.SKEW: skew,
 }
 
 
@@ -460,7 +518,7 @@ def settings_for(drill: Drill, folder: Path) -> dict[str, str]:
         return {
             f"{name.upper()}_LOG_FILE": str(folder / "logs" / f"{name}.jsonl") for name in SERVICES
         }
-    if drill.kind is Kind.CLOCK_AHEAD:
+    if drill.kind in (Kind.CLOCK_AHEAD, Kind.SKEW):
         victim = drill.victims[0].upper()
         # Long leases: none may move here, and a busy machine moves short ones.
         leases = {f"{name.upper()}_LEASE_S": "30" for name in SERVICES}

@@ -25,6 +25,10 @@ class Kind(StrEnum):
     INTERRUPT = "interrupt"
     KILL_COMMAND = "kill-command"
     TERMINATE = "terminate"
+    KILL_SERVER = "kill-server"
+    STOP = "stop"
+    CLOSED_STORE = "closed-store"
+    SKEW = "skew"
 
 
 class Recipe(StrEnum):
@@ -32,6 +36,27 @@ class Recipe(StrEnum):
 
     FOLDER = "drill"
     SITE = "drill-site"
+    CLUSTER = "cluster"
+    """The same round as `FOLDER`, on the real servers."""
+
+
+SERVERS = ("kafka", "minio", "elasticsearch", "triton")
+_WORKED = {
+    "corpus": "collect",
+    "sampler": "index_tokens",
+    "trainer": "train",
+    "evaluator": "examine",
+    "loop": "collect",
+}
+"""Service to a step in which it works for long enough to be hit."""
+_BUSY = {
+    **_WORKED,
+    "kafka": "train",
+    "minio": "base",
+    "elasticsearch": "collect",
+    "triton": "examine_candidate",
+}
+"""Service or server to a step that cannot go on without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +73,9 @@ class Drill:
     @property
     def name(self) -> str:
         """The name on the command line: `kill-corpus-in-passages`."""
-        site = "site-" if self.recipe is Recipe.SITE else ""
-        verb = "kill" if self.kind is Kind.KILL_TWO else self.kind
-        return f"{site}{'-'.join((verb, '-and-'.join(self.victims))).rstrip('-')}-in-{self.step}"
+        where = {Recipe.SITE: "site-", Recipe.CLUSTER: "cluster-"}.get(self.recipe, "")
+        verb = "kill" if self.kind in (Kind.KILL_TWO, Kind.KILL_SERVER) else self.kind
+        return f"{where}{'-'.join((verb, '-and-'.join(self.victims))).rstrip('-')}-in-{self.step}"
 
     @property
     def done_to(self) -> str:
@@ -61,6 +86,8 @@ class Drill:
     @property
     def stratum(self) -> int:
         """Drills of one stratum show alike things; a sample takes from each."""
+        if self.recipe is Recipe.CLUSTER:
+            return 4 if self.kind in (Kind.KILL_SERVER, Kind.KILL) else 5
         return {Kind.KILL: 0, Kind.KILL_LAUNCHER: 1, Kind.KILL_TWO: 2}.get(self.kind, 3)
 
 
@@ -82,6 +109,7 @@ def matrix(
         *(_pair(pair, owners, seed) for pair in combinations(services, 2)),
         *_site(),
         *_further(services),
+        *_cluster([each for each in services if each != "lm"], steps, seed),
     ]
     return tuple(drill for drill in drills if drill.step in rpc_by_step)
 
@@ -105,13 +133,6 @@ def _site() -> list[Drill]:
 
 
 def _further(services: Sequence[str]) -> list[Drill]:
-    worked = {
-        "corpus": "collect",
-        "sampler": "index_tokens",
-        "trainer": "train",
-        "evaluator": "examine",
-        "loop": "collect",
-    }
     return [
         Drill(kind=Kind.FULL_DISK, step="base"),
         Drill(kind=Kind.FULL_DISK, step="train"),
@@ -120,7 +141,7 @@ def _further(services: Sequence[str]) -> list[Drill]:
         *(Drill(kind=Kind.CLOCK_AHEAD, step="index_tokens", victims=(each,)) for each in services),
         *(
             Drill(kind=Kind.TWO_WORKERS, step=step, victims=(each,))
-            for each, step in worked.items()
+            for each, step in _WORKED.items()
             if each in services
         ),
         Drill(kind=Kind.NEW_EXAM, step="collect"),
@@ -128,6 +149,32 @@ def _further(services: Sequence[str]) -> list[Drill]:
         Drill(kind=Kind.KILL_COMMAND, step="train"),
         Drill(kind=Kind.TERMINATE, step="base"),
     ]
+
+
+def _cluster(services: Sequence[str], steps: Sequence[str], seed: int) -> list[Drill]:
+    """Each server and service killed and stopped, the store closed, clocks skewed."""
+    on = Recipe.CLUSTER
+    kinds = {**dict.fromkeys(SERVERS, Kind.KILL_SERVER), **dict.fromkeys(services, Kind.KILL)}
+    return [
+        *(
+            Drill(kind=kind, step=step, victims=(each,), recipe=on)
+            for each, kind in kinds.items()
+            for step in (_BUSY[each], *_others(each, steps, seed))
+        ),
+        *(Drill(kind=Kind.STOP, step=_BUSY[each], victims=(each,), recipe=on) for each in kinds),
+        Drill(kind=Kind.CLOSED_STORE, step="base", recipe=on),
+        *(
+            Drill(kind=Kind.TWO_WORKERS, step=_WORKED[each], victims=(each,), recipe=on)
+            for each in services
+        ),
+        *(Drill(kind=Kind.SKEW, step=_BUSY[each], victims=(each,), recipe=on) for each in services),
+    ]
+
+
+def _others(victim: str, steps: Sequence[str], seed: int) -> list[str]:
+    """Return two steps by chance that are not the one in which the victim is busy."""
+    rest = [step for step in steps if step != _BUSY[victim]]
+    return random.Random(f"{seed} {victim}").sample(rest, min(2, len(rest)))
 
 
 def sample(drills: Sequence[Drill], size: int, *, seed: int) -> list[Drill]:

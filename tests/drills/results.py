@@ -13,7 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 
 COVERED = ("services", "libs", "protos", "deploy")
-_COLUMNS = ("drill", "result", "done to", "in step", "at", "take-over shown by", "seconds")
+_COLUMNS = (
+    *("drill", "result", "done to", "in step", "at", "take-over shown by", "stall, s", "seconds"),
+)
 
 
 class Verdict(StrEnum):
@@ -43,6 +45,8 @@ class Result:
     commit: str
     date: str
     machine: str
+    stall_s: float = 0.0
+    """How much longer than undisturbed the round took, seconds."""
 
 
 def code_digest(root: Path) -> str:
@@ -97,6 +101,7 @@ def table(results: Sequence[Result]) -> str:
             each.step,
             f"{each.fraction:.0%}",
             each.shown_by.splitlines()[0] if each.shown_by else "",
+            f"{each.stall_s:.0f}",
             f"{each.seconds:.0f}",
         )
         for each in results
@@ -106,7 +111,8 @@ def table(results: Sequence[Result]) -> str:
     return (
         "# Kill drills\n\nWritten by `make drills`. Each drill disturbs one round and compares all "
         "that it left with an\nundisturbed one: every artifact's bytes, the outcome, the "
-        "registry; and no process may be left.\n\n"
+        "registry; and no process may be left. A stall is how much longer than undisturbed\nthe "
+        "round took.\n\n"
         f"Commit {last.commit}, {last.date[:10]}, {last.machine}: {counts[Verdict.PASSED]} passed, "
         f"{counts[Verdict.FAILED]} failed, {counts[Verdict.SKIPPED]} skipped.\n\n{shown}\n"
     )

@@ -18,11 +18,12 @@ from deploy.local.programs import ROOT
 from services.loop.adapters import FolderLibrary, ProtoCatalogue
 from services.loop.binding import check
 from tests.drills import world
-from tests.drills.acts import ACTS, Moment, Shown, Unable, settings_for
+from tests.drills.acts import ACTS, Moment, Shown, settings_for
 from tests.drills.matrix import Drill, Recipe
 from tests.drills.results import Verdict
 from tests.drills.scene import Missed, Reference, Scene, Setting
-from tests.drills.stack import Failed
+from tests.drills.servers import Servers
+from tests.drills.stack import Failed, Unable
 from tests.drills.state import Left, differences
 
 _MAX_TRIES = 12
@@ -38,6 +39,8 @@ class Outcome(NamedTuple):
     fraction: float
     shown_by: str
     tries: int
+    stall_s: float = 0.0
+    """How much longer than undisturbed the round took, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Ground:
     code: str
     """Digest of the code that is drilled."""
     seed: int
+    servers: Servers
+    """Real servers of its own, started when a drill needs them."""
     keep: bool = False
     """Whether the folders of drills that pass are kept too."""
 
@@ -65,6 +70,7 @@ class Ground:
             rpc_by_step=rpc_by_step(text),
             late_exam=made / "late.jsonl",
             site=self.folder / "site" if recipe is Recipe.SITE else None,
+            servers=self.servers if recipe is Recipe.CLUSTER else None,
         )
 
     def reference(self, recipe: Recipe) -> Reference:
@@ -109,10 +115,11 @@ class Ground:
             except Failed as fault:
                 return Outcome(Verdict.FAILED, fraction, f"{fault}\nsee {folder}", attempt)
             finally:
-                scene.stack.destroy()
+                scene.destroy()
             if not self.keep:
                 shutil.rmtree(folder)
-            return Outcome(Verdict.PASSED, fraction, shown.by, attempt)
+            stall_s = max(0.0, scene.round_s - reference.round_s)
+            return Outcome(Verdict.PASSED, fraction, shown.by, attempt, stall_s)
         return Outcome(
             Verdict.FAILED, fraction, f"{drill.step} was not hit in {_MAX_TRIES} tries", attempt
         )
@@ -133,10 +140,10 @@ class Ground:
             steps = scene.store.round().steps
             scene.stack.stop()
         finally:
-            scene.stack.destroy()
+            scene.destroy()
         if found.faults:
             raise Failed("\n".join(found.faults))
-        if recipe is Recipe.FOLDER and found.left.outcome != "promoted":
+        if recipe is not Recipe.SITE and found.left.outcome != "promoted":
             raise Failed(f"it must come to every step, it ended as {found.left.outcome}")
         return Reference(
             left=found.left,

@@ -5,12 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 from athanor.client.connection import open_channel
 from athanor.loop.v1 import loop_pb2, loop_pb2_grpc
 
+from libs.blobs.folder import FolderBlobs
+from libs.blobs.port import Blobs
 from libs.operations.record import Record, State
+from tests.drills.servers import Servers
 from tests.drills.stack import PATIENCE_S, Failed, Stack, wait_for
 from tests.drills.state import AS_OF, REQUEST_ID, Left, Store
 
@@ -33,6 +37,8 @@ class Setting:
     """An exam that no round knows of."""
     site: Path | None = None
     """Rendered pages that the launcher shall serve."""
+    servers: Servers | None = None
+    """The real servers; None: the embedded profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,22 @@ class Scene:
     setting: Setting
     more: dict[str, str] = field(default_factory=dict)
     """Settings of services that this drill needs."""
+    namespace: str = field(default_factory=lambda: f"drill-{uuid4().hex[:8]}-")
+    """What its state is called on real servers: each attempt begins with nothing."""
+    began: float = 0.0
+    """Monotonic seconds of the round's start."""
+    round_s: float = 0.0
+    """How long the round took, once it has ended."""
 
     def __post_init__(self) -> None:
         self.home = self.folder / "home"
-        self.stack = Stack(self.home, site=self.setting.site, more=self.more)
-        self.store = Store(self.home, self.setting.rpc_by_step)
+        servers = self.setting.servers
+        told = servers.environment(self.namespace) if servers else {}
+        self.stack = Stack(self.home, site=self.setting.site, more={**told, **self.more})
+        blobs: Blobs = FolderBlobs(self.home / "blobs")
+        if servers:
+            blobs = servers.blobs(self.namespace, self.folder)
+        self.store = Store(self.home, self.setting.rpc_by_step, blobs)
         self.found: Found | None = None
 
     @property
@@ -100,6 +117,7 @@ class Scene:
         )
         with open_channel(f"127.0.0.1:{self.stack.report('loop').port}") as channel:
             stub = loop_pb2_grpc.LoopServiceStub(channel)
+            self.began = time.monotonic()
             try:
                 stub.StartRound(request, timeout=60, wait_for_ready=True)
             except grpc.RpcError as error:
@@ -113,14 +131,10 @@ class Scene:
             Failed: the round ended without it.
         """
         operation = self.store.operation(step)
-        link = self.home / "blobs" / f"{operation}.json"
         give_up = time.monotonic() + PATIENCE_S
         next_look, seen = 0.0, ""
         while True:
-            try:
-                now = str(link.readlink())
-            except OSError:
-                now = ""
+            now = self.store.version(operation)
             if now != seen:
                 seen = now
                 record = self.store.record(operation)
@@ -161,7 +175,9 @@ class Scene:
             record = self.store.record(self.store.round_operation)
             return record if record and record.ended else None
 
-        return wait_for(ended, f"the round to end; {self._standing()}")
+        record = wait_for(ended, f"the round to end; {self._standing()}")
+        self.round_s = time.monotonic() - self.began
+        return record
 
     def took_over(self, before: Record) -> str:
         """Say who took an operation over. Raises `Failed` if nobody did."""
@@ -173,6 +189,18 @@ class Scene:
                 f"{before.holder}, then {after.epoch} of {after.holder}"
             )
         return f"{before.service}.{before.method} epoch {before.epoch} to {after.epoch}"
+
+    def destroy(self) -> None:
+        """End every process at once, and take what the round has left from shared servers."""
+        self.stack.destroy()
+        if self.setting.servers:
+            self.setting.servers.forget(self.namespace)
+
+    @property
+    def servers(self) -> Servers:
+        """The real servers that the round runs on."""
+        assert self.setting.servers is not None, "a drill of the embedded profile has none"
+        return self.setting.servers
 
     def keep(self) -> "Found":
         """Look at what the round has left, once, since a disk may go away."""

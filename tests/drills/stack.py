@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 
 class Failed(Exception):
     """The drill shows that something does not hold."""
+
+
+class Unable(Exception):
+    """This machine lacks what the drill needs."""
 
 
 def settings() -> dict[str, str]:
@@ -59,7 +63,8 @@ class Stack:
     ) -> None:
         self.home = home
         self._site = site
-        self._more = more
+        self.more = more
+        """Settings beyond those of all drills."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -69,7 +74,7 @@ class Stack:
         with (self.home.parent / "up.log").open("ab") as log:
             self._process = process = subprocess.Popen(
                 launcher.adopted(argv),
-                env=environment(self.home, self._more),
+                env=environment(self.home, self.more),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -91,6 +96,16 @@ class Stack:
     def pids(self) -> dict[str, int]:
         """Return each service's process."""
         return {each.name: each.pid for each in launcher.reports(self.home)}
+
+    @contextmanager
+    def stopped(self, service: str) -> Iterator[None]:
+        """Let a service hang."""
+        group = self.report(service).pid
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(group, signal.SIGCONT)
 
     def await_restart(self, service: str, before: launcher.Report) -> launcher.Report:
         """Return the report of a service once the launcher has started it again and it answers."""
@@ -148,6 +163,16 @@ def processes(home: Path) -> list[int]:
             if folder.name.isdigit() and mark in (folder / "environ").read_bytes() + b"\0":
                 found.append(int(folder.name))
     return found
+
+
+def mount(*arguments: str) -> bool:
+    """Call `mount`; True if it did so."""
+    try:
+        return not subprocess.run(
+            ["mount", *arguments], check=False, capture_output=True
+        ).returncode
+    except FileNotFoundError:
+        return False
 
 
 def _command(pid: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.artifacts import Artifacts
-from libs.blobs.folder import FolderBlobs
+from libs.blobs.port import Blobs
 from libs.errors import NotFound
 from libs.operations.record import Record, State, operation_name
 from services.loop.rounds import RoundRecord
@@ -49,12 +49,12 @@ class Left:
 
 
 class Store:
-    """The store of a home folder, as anybody may look at it while it is used."""
+    """What a round has in its stores, as anybody may look at it while it is used."""
 
-    def __init__(self, home: Path, rpc_by_step: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, rpc_by_step: Mapping[str, str], blobs: Blobs) -> None:
         self.home = home
         self.rpc_by_step = rpc_by_step
-        self.blobs = FolderBlobs(home / "blobs")
+        self.blobs = blobs
 
     def operation(self, step: str) -> str:
         """Return the operation of a step; it follows from the round and the step's name."""
@@ -65,6 +65,13 @@ class Store:
     def round_operation(self) -> str:
         """The operation that drives the round."""
         return operation_name("loop", "StartRound", REQUEST_ID)
+
+    def version(self, operation: str) -> str:
+        """Return what changes with an operation's record; empty while there is none."""
+        try:
+            return self.blobs.stat(f"{operation}.json").etag
+        except NotFound:
+            return ""
 
     def record(self, operation: str) -> Record | None:
         """Return an operation's record, or None while there is none."""

@@ -135,8 +135,8 @@ def test_the_table_counts_verdicts_and_keeps_a_row_on_one_line():
     page = results.table([RESULT, failed])
     assert "Commit abc1234, 2026-01-02, a processor, 2 cores: 1 passed, 1 failed" in page
     row = "| kill-corpus-in-documents | passed | corpus | documents | 50% |"
-    assert f"{row} corpus.ReadFolder epoch 1 to 2 | 15 |" in page
-    assert "| b | failed | corpus | documents | 50% | a / b | 15 |" in page
+    assert f"{row} corpus.ReadFolder epoch 1 to 2 | 0 | 15 |" in page
+    assert "| b | failed | corpus | documents | 50% | a / b | 0 | 15 |" in page
 
 
 def _on_folder(drill):
