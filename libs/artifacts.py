@@ -15,23 +15,30 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from libs.blobs.port import Blobs
+from libs.condemned import Condemned
 from libs.digests import file_sha256, remembered_sha256
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
 from libs.formats import canonical_json
+from libs.schema import Schema
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="a manifest", version=1)
 MANIFEST = "manifest.json"
 RUN = "run.json"
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _CHUNK_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
+
+
+def _nothing(artifact_id: str) -> None:
+    pass
 
 
 class File(NamedTuple):
@@ -66,7 +73,8 @@ class Manifest(Request):
     """What an artifact is: the request it answers, and its files by name ascending."""
 
     files: tuple[File, ...]
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SCHEMA.version
+    """The one it was stored under: its bytes, and so its id, stay what they are."""
 
     @property
     def id(self) -> str:
@@ -86,14 +94,11 @@ class Manifest(Request):
             Corrupt: the bytes are none.
             InvalidInput: its schema is newer than this code reads.
         """
+        fields = SCHEMA.read(data)
+        version = json.loads(data)["schema_version"]
         try:
-            fields = json.loads(data)
-            if fields["schema_version"] > SCHEMA_VERSION:
-                raise InvalidInput(
-                    f"the manifest's schema {fields['schema_version']} is newer than "
-                    f"{SCHEMA_VERSION}, which this version reads"
-                )
-            return cls(**fields | {"files": tuple(File(**each) for each in fields["files"])})
+            files = tuple(File(**each) for each in fields.pop("files"))
+            return cls(**fields, files=files, schema_version=version)
         except (ValueError, TypeError, KeyError) as error:
             raise Corrupt(f"expected a manifest, got {error!r}") from error
 
@@ -157,20 +162,45 @@ class Artifacts:
         """Use the store; `now` gives the time an artifact is dated with, seconds since 1970."""
         self._blobs = blobs
         self._now = now
+        self._condemned = Condemned(blobs)
+
+    def settle(self, artifact_ids: Iterable[str], *, check: Callable[[], None]) -> None:
+        """Return once none of them is being removed as garbage; see `Condemned.settle`."""
+        self._condemned.settle(artifact_ids, check=check)
 
     def find(self, request: Request) -> str | None:
-        """Return the id that answers the request, None when nothing does."""
+        """Return the id that answers the request, None when nothing does, or no longer whole.
+
+        Raises `Corrupt` when what answers is damaged.
+        """
         try:
             artifact_id = self._blobs.read(f"requests/{request.digest}").data.decode()
         except NotFound:
             return None
-        return artifact_id if self._exists(artifact_id) else None
+        return artifact_id if self.is_whole(artifact_id) else None
 
-    def create(self, request: Request, folder: Path, *, run: Mapping[str, Any]) -> str:
+    def is_whole(self, artifact_id: str) -> bool:
+        """Whether every file of an artifact is there. Raises as `open`, but for `NotFound`."""
+        try:
+            files = self.open(artifact_id).manifest.files
+        except NotFound:
+            return False
+        found = {blob.name for blob in self._blobs.list(f"artifacts/{artifact_id}/")}
+        return found >= {_name(artifact_id, name) for name in (RUN, *(file.name for file in files))}
+
+    def create(
+        self,
+        request: Request,
+        folder: Path,
+        *,
+        run: Mapping[str, Any],
+        hold: Callable[[str], None] = _nothing,
+    ) -> str:
         """Store every file of a flat folder as the answer to a request, and return its id.
 
         The first answer wins: when the request is answered already, by whatever content, that
-        answer's id comes back. Safe to race, and to repeat after a kill.
+        answer's id comes back. Safe to race, and to repeat after a kill. `hold` is called with the
+        id before anything is written under it.
 
         Raises:
             InvalidInput: the folder holds a folder, or a file named like one of ours.
@@ -181,6 +211,7 @@ class Artifacts:
         paths = _files(folder)
         files = tuple(File(each.name, each.stat().st_size, file_sha256(each)) for each in paths)
         manifest = Manifest(**_fields(request), files=files)
+        hold(manifest.id)
         for path in paths:
             self._create(_name(manifest.id, path.name), path)
         self._create(_name(manifest.id, RUN), _canonical({"create_time": self._now(), **run}))
@@ -324,14 +355,21 @@ class Artifacts:
     def _answer(self, request: Request, artifact_id: str) -> str:
         """Enter the id in the index, and return the id that stands there."""
         name = f"requests/{request.digest}"
-        try:
-            self._blobs.create(name, artifact_id.encode())
-        except Conflict:
-            answer = self._blobs.read(name)
-            if self._exists(answer.data.decode()):
-                return answer.data.decode()
-            # The artifact that answered was removed, as one removes a damaged one.
-            self._blobs.replace_if(name, artifact_id.encode(), etag=answer.etag)
+        while True:
+            try:
+                self._blobs.create(name, artifact_id.encode())
+                return artifact_id
+            except Conflict:
+                with suppress(Conflict, NotFound):  # it changed meanwhile: look again
+                    return self._standing(name, artifact_id)
+
+    def _standing(self, name: str, artifact_id: str) -> str:
+        """Return the id in the index, ours in place of one whose artifact is not whole."""
+        answer = self._blobs.read(name)
+        standing = answer.data.decode()
+        if standing == artifact_id or self.is_whole(standing):
+            return standing
+        self._blobs.replace_if(name, artifact_id.encode(), etag=answer.etag)
         return artifact_id
 
 

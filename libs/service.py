@@ -134,6 +134,7 @@ def build_service(
     topics: Sequence[Topic],
     register: Callable[[grpc.Server], None],
     service_names: Sequence[str],
+    tend: Callable[[], None] | None = None,
 ) -> Service:
     """Join a service around its long calls; nothing is started.
 
@@ -143,6 +144,7 @@ def build_service(
         topics: all that it owns, `<service>.commands.v1` among them.
         register: adds its servicer: `partial(add_XServiceServicer_to_server, servicer)`.
         service_names: full proto names of what `register` adds.
+        tend: called every minute while the service runs; may raise what is retryable.
 
     Raises:
         Conflict: the port is in use.
@@ -170,5 +172,6 @@ def build_service(
         home=config.home,
         max_operations=config.max_operations,
         lease_s=config.lease_s,
+        tend=tend,
     )
     return Service(config, calls, topics=topics, server=server, worker=worker)

@@ -14,6 +14,7 @@ from libs.blobs.buckets import bucket_name
 BUCKETS = (
     "artifacts",
     "claims",
+    "garbage",
     "models",
     "operations",
     "registry",
@@ -23,7 +24,8 @@ BUCKETS = (
     "tmp",
     "weights",
 )
-"""Every bucket that Athanor has: `models` is Triton's repository, `claims` holds large events."""
+"""Every bucket that Athanor has: `models` is Triton's repository, `claims` holds large events, and
+`garbage` the marks of what may be deleted."""
 SCRATCH = "tmp"
 SCRATCH_DAYS = 7
 """What lies in `tmp` is deleted after so long; no other bucket has a rule."""
@@ -41,21 +43,32 @@ class Rights:
 
 _EVERYBODY = ("artifacts/", "requests/", "claims/", "tmp/")
 RIGHTS: Mapping[str, Rights] = {
-    "corpus": Rights(write=(*_EVERYBODY, "operations/corpus/"), delete=("tmp/",)),
-    "sampler": Rights(write=(*_EVERYBODY, "operations/sampler/"), delete=("tmp/",)),
-    "trainer": Rights(write=(*_EVERYBODY, "operations/trainer/", "weights/"), delete=("tmp/",)),
+    "corpus": Rights(
+        read=("garbage/",), write=(*_EVERYBODY, "operations/corpus/"), delete=("tmp/",)
+    ),
+    "sampler": Rights(
+        read=("garbage/",), write=(*_EVERYBODY, "operations/sampler/"), delete=("tmp/",)
+    ),
+    "trainer": Rights(
+        read=("garbage/",),
+        write=(*_EVERYBODY, "operations/trainer/", "weights/"),
+        delete=("tmp/",),
+    ),
     "evaluator": Rights(
-        read=("weights/",),
+        read=("weights/", "garbage/"),
         write=(*_EVERYBODY, "operations/evaluator/", "registry/exams/", "models/"),
         delete=("tmp/",),
     ),
     "lm": Rights(
-        write=(*_EVERYBODY, "operations/lm/", "weights/", "models/"), delete=("tmp/", "models/")
+        read=("garbage/",),
+        write=(*_EVERYBODY, "operations/lm/", "weights/", "models/"),
+        delete=("tmp/", "models/"),
     ),
     "loop": Rights(
         read=("operations/",),
         write=(
             *_EVERYBODY,
+            "garbage/",
             "operations/loop/",
             "registry/",
             "rounds/",

@@ -31,9 +31,25 @@ def find(blobs: Blobs, digest: str) -> str:
         InvalidInput: `digest` is not 64 hexadecimal digits.
     """
     try:
-        return blobs.read(_name(digest)).data.decode()
+        artifact_id = blobs.read(_name(digest)).data.decode()
     except NotFound:
-        raise NotFound(f"no checkpoint is registered with weights {digest}") from None
+        artifact_id = ""
+    if not artifact_id:
+        raise NotFound(f"no checkpoint is registered with weights {digest}")
+    return artifact_id
+
+
+def disown(blobs: Blobs, artifact_id: str) -> None:
+    """Forget a checkpoint that is about to be deleted.
+
+    Its entries are left empty, not deleted: a delete knows no condition, and would take away the
+    entry of a checkpoint with the same weights that is registered at this moment.
+    """
+    for blob in blobs.list("weights/"):
+        stored = blobs.read(blob.name)
+        if stored.data.decode() == artifact_id:
+            with suppress(Conflict):  # another checkpoint is registered for it
+                blobs.replace_if(blob.name, b"", etag=stored.etag)
 
 
 def _name(digest: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from libs.artifacts import Artifact, Artifacts, Request
-from libs.errors import InvalidInput
+from libs.errors import Busy, InvalidInput
 from libs.formats import read_json, write_json
 from libs.operations.lease import Lease
 from libs.operations.record import Progress, Record, Result, printable
@@ -68,11 +68,12 @@ class Attempt:
         """
         if not self.step.kind:
             return _result(self._run())
-        found = self.artifacts.find(self.request)
+        self._settle(*self.request.inputs.values())
+        found = self._found()
         if self.lease.record.answered is None:
             self.lease.note(answered=found is not None)
         cached = found is not None and self.lease.record.answered is True
-        artifact = self.artifacts.open(found or self._make())
+        artifact = self.artifacts.open(found or self._made())
         result = _result(_said(artifact), artifact, cached=cached)
         self.step.announce(artifact, result)
         return result
@@ -118,13 +119,36 @@ class Attempt:
                 f"{self.operation}: expected a {kind.DESCRIPTOR.full_name}, got {error}"
             ) from error
 
+    def _found(self) -> str | None:
+        """Return the answer in the index, held so that it stays, or None."""
+        held = None
+        while (found := self.artifacts.find(self.request)) not in (None, held):
+            held = str(found)
+            self._hold(held)
+        return found
+
+    def _hold(self, artifact_id: str) -> None:
+        self.lease.hold(artifact_id)
+        self._settle(artifact_id)
+
+    def _settle(self, *artifact_ids: str) -> None:
+        self.artifacts.settle(artifact_ids, check=self.check)
+
     def _run(self) -> Made:
         self.check()
         made = self.step.run(self.message, self)
         self.check()
         return made
 
-    def _make(self) -> str:
+    def _made(self) -> str:
+        """Make the artifact, or find that another operation was faster, and hold what answers."""
+        self._make()
+        found = self._found()
+        if found is None:
+            raise Busy(f"{self.operation}: what it made was removed at once; make it again")
+        return found
+
+    def _make(self) -> None:
         started = time.monotonic()
         try:
             made = self._run()
@@ -132,7 +156,7 @@ class Attempt:
             # Whoever lost the lease while it worked makes nothing.
             self.lease.renew()
             run = self._run_record(time.monotonic() - started) | dict(made.measured)
-            return self.artifacts.create(self.request, self.out, run=run)
+            self.artifacts.create(self.request, self.out, run=run, hold=self._hold)
         finally:
             shutil.rmtree(self.out, ignore_errors=True)
 

@@ -134,6 +134,11 @@ class Lease:
         """Write whether the artifact was there before anything was done. Raises `LeaseLost`."""
         self._change(answered=answered)
 
+    def hold(self, artifact_id: str) -> None:
+        """Name what is about to be made or used, so that it is no garbage. Raises `LeaseLost`."""
+        if artifact_id != self.record.holds:
+            self._change(holds=artifact_id)
+
     def finish(
         self, state: State, *, result: Result | None = None, error: ErrorRecord | None = None
     ) -> None:

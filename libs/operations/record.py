@@ -6,17 +6,18 @@ reads it. `revision` grows with every change, so equal bytes never stand for two
 
 import base64
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from libs.errors import Corrupt, ErrorRecord, InvalidInput
+from libs.errors import Corrupt, ErrorRecord
 from libs.formats import canonical_json
+from libs.schema import Schema, unchanged
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="an operation's record", version=2, migrations={1: unchanged})
+"""2 added `holds`."""
 UNMADE = "0" * 64
 """An artifact id that stands, in a rehearsal, for what an earlier step has yet to make."""
 
@@ -100,11 +101,12 @@ class Record:
     """Attempts that ended with a bug."""
     deaths: int = 0
     """Leases that were lost without a word: their worker died or was cut off."""
+    holds: str = ""
+    """Artifact that it is about to make or to be answered by: no garbage from here on."""
     result: Result | None = None
     error: ErrorRecord | None = None
     run_time_s: float = 0.0
     """Time that attempts took so far."""
-    schema_version: int = SCHEMA_VERSION
 
     @property
     def ended(self) -> bool:
@@ -118,7 +120,8 @@ class Record:
 
     def to_json(self) -> bytes:
         """Return the record as canonical JSON, the request in base64."""
-        return canonical_json(asdict(self) | {"request": base64.b64encode(self.request).decode()})
+        fields = asdict(self) | {"request": base64.b64encode(self.request).decode()}
+        return canonical_json(SCHEMA.stamped(fields))
 
     @classmethod
     def from_json(cls, data: bytes) -> "Record":
@@ -128,11 +131,8 @@ class Record:
             InvalidInput: a newer version of Athanor wrote it.
             Corrupt: it is none.
         """
+        fields = SCHEMA.read(data)
         try:
-            fields = json.loads(data)
-            version = fields["schema_version"]
-            if version > SCHEMA_VERSION:
-                raise InvalidInput(f"operation record: schema {version} > {SCHEMA_VERSION}")
             return cls(**fields | _typed(fields))
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"expected an operation's record, got {error!r}") from error

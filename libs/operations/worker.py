@@ -32,6 +32,7 @@ from libs.operations.sweeper import Sweeper
 _KEEP_S = 0.4
 """How often leases are looked at, so that a cancellation is seen within a second."""
 _MEASURE_S = 1.0
+_TEND_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +54,9 @@ class Worker:
         home: Path,
         max_operations: int = 4,
         lease_s: float = 10.0,
+        tend: Callable[[], None] | None = None,
     ) -> None:
+        """`tend` is called every minute in a thread of its own; it may raise what is retryable."""
         self._home = home
         folders = Folders(home, operations.service)
         self._operations = operations
@@ -66,6 +69,7 @@ class Worker:
         self._sweeper = Sweeper(operations, folders, self._stillness, lease_s=lease_s)
         self._slots = threading.BoundedSemaphore(max_operations)
         self._running: dict[Lease, threading.Thread] = {}
+        self._tend = tend
         self._stopped = threading.Event()
         self._left = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -82,6 +86,8 @@ class Worker:
         self._start(
             "sweeper", partial(self._every, self._lease_s / 4, self._sweeper.sweep, self._stopped)
         )
+        if self._tend is not None:
+            self._start("tending", partial(self._every, _TEND_S, self._tend, self._stopped))
 
     def stop(self, grace_s: float = 5.0, *, release: bool = True) -> None:
         """Take nothing more, let operations end within `grace_s`, give the others back.

@@ -4,7 +4,6 @@ Registered exams change over time, so they are no input of a round: a round free
 under its moment, and every later step names the frozen set.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,9 @@ import regex
 from libs.blobs.port import Blobs
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput
 from libs.formats import canonical_json
+from libs.schema import Schema, unchanged
 
+SCHEMA = Schema(name="a registered exam", version=1, migrations={0: unchanged})
 DEFAULT_MAX_DECISIONS = 5
 _ATTEMPTS = 10
 _PREFIX = "registry/exams/"
@@ -60,7 +61,7 @@ def register(blobs: Blobs, exam: Registered) -> Registered:
     blob = f"{_PREFIX}{exam.name}.json"
     new = replace(exam, sequence=_next_sequence(blobs), revision=1)
     try:
-        blobs.create(blob, canonical_json(asdict(new)))
+        blobs.create(blob, _bytes(new))
     except Conflict:
         return _replace(blobs, blob, new)
     return new
@@ -74,7 +75,7 @@ def _replace(blobs: Blobs, blob: str, new: Registered) -> Registered:
             return old
         risen = replace(new, revision=old.revision + 1)
         with suppress(Conflict):  # somebody else registered under the name: look again
-            blobs.replace_if(blob, canonical_json(asdict(risen)), etag=read.etag)
+            blobs.replace_if(blob, _bytes(risen), etag=read.etag)
             return risen
     raise Busy(f"the exam {new.name!r} was registered {_ATTEMPTS} times while it was registered")
 
@@ -93,8 +94,13 @@ def _next_sequence(blobs: Blobs) -> int:
     return max((exam.sequence for exam in _registered(blobs)), default=0) + 1
 
 
+def _bytes(exam: Registered) -> bytes:
+    return canonical_json(SCHEMA.stamped(asdict(exam)))
+
+
 def _parse(data: bytes) -> Registered:
+    fields = SCHEMA.read(data)
     try:
-        return Registered(**json.loads(data))
-    except (ValueError, TypeError) as error:
+        return Registered(**fields)
+    except TypeError as error:
         raise Corrupt(f"expected a registered exam, got {error!r}") from error

@@ -11,21 +11,26 @@ from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
 from libs.bus.port import Bus
 from libs.clock import Clock
+from libs.errors import NotFound
 from libs.lm.port import Lm
 from libs.operations.servicer import LongCalls
 from libs.operations.store import Operations
 from libs.service import Service, build_service
+from services.loop.collection import Collector
 from services.loop.config import Config
 from services.loop.drive import World
+from services.loop.garbage import Survey
 from services.loop.intake import Intake
 from services.loop.lineage import Lineage
+from services.loop.pins import Pins
 from services.loop.ports import Catalogue, Library, Services
 from services.loop.registry import Models
 from services.loop.rounds import Rounds
 from services.loop.servicer import ArtifactsServicer, LoopServicer
 from services.loop.serving import Serving
+from services.loop.store_age import StoreAge
 from services.loop.topics import TOPICS
-from services.loop.worker import Steps, tell
+from services.loop.worker import Steps, collection, tell
 
 
 def build(
@@ -45,6 +50,7 @@ def build(
     """
     artifacts = Artifacts(blobs, now=clock.now)
     rounds, models = Rounds(blobs), Models(blobs)
+    operations = Operations("loop", blobs=blobs, bus=bus, clock=clock)
     intake = Intake(
         rounds,
         library=library,
@@ -52,7 +58,7 @@ def build(
         services=services,
         artifacts=artifacts,
         clock=clock,
-        operation=Operations("loop", blobs=blobs, bus=bus, clock=clock).get,
+        operation=operations.get,
     )
     world = World(
         rounds=rounds,
@@ -64,15 +70,20 @@ def build(
     )
     serving = Serving(models, lm=lm, artifacts=artifacts, clock=clock, tell=partial(tell, bus))
     steps = Steps(world=world, intake=intake, serving=serving, blobs=blobs, bus=bus)
-    calls = LongCalls("loop", steps=steps.all(), blobs=blobs, bus=bus, clock=clock)
+    survey = Survey(blobs, clock=clock, age=StoreAge(blobs), grace_s=config.garbage_grace_h * 3600)
+    collector = Collector(blobs, survey, is_over=partial(_is_over, operations))
+    long_calls = (*steps.all(), collection(collector))
+    calls = LongCalls("loop", steps=long_calls, blobs=blobs, bus=bus, clock=clock)
     servicer = LoopServicer(
         calls, intake=intake, rounds=rounds, models=models, serving=serving, blobs=blobs
     )
-    looking = ArtifactsServicer(artifacts, Lineage(artifacts))
+    keeping = ArtifactsServicer(
+        calls, Lineage(artifacts), survey=survey, pins=Pins(blobs, artifacts), clock=clock
+    )
 
     def register(server: grpc.Server) -> None:
         loop_pb2_grpc.add_LoopServiceServicer_to_server(servicer, server)
-        artifacts_pb2_grpc.add_ArtifactsServiceServicer_to_server(looking, server)
+        artifacts_pb2_grpc.add_ArtifactsServiceServicer_to_server(keeping, server)
 
     return build_service(
         config,
@@ -80,4 +91,12 @@ def build(
         topics=TOPICS,
         register=register,
         service_names=["athanor.loop.v1.LoopService", "athanor.common.v1.ArtifactsService"],
+        tend=collector.tend,
     )
+
+
+def _is_over(operations: Operations, name: str) -> bool:
+    try:
+        return operations.get(name).ended
+    except NotFound:
+        return True

@@ -139,10 +139,22 @@ class Intake:
         if shown.outcome is not None or record.num_drives == 1:
             request_id = _resumed(record.id, record.num_drives + 1)
             operation = operation_name("loop", _METHOD, request_id)
-            record = self._rounds.save(record.again(operation))
+            record = self._mended(self._rounds.save(record.again(operation)))
         return Command(
             _resumed(record.id, record.num_drives), record.text, record.as_of, record.who
         )
+
+    def _mended(self, record: RoundRecord) -> RoundRecord:
+        """Begin those steps anew whose artifacts were collected as garbage since the round ended.
+
+        The record was saved before: from then on it keeps what it names.
+        """
+        made = record.artifacts
+        self._artifacts.settle(made.values(), check=_nothing)
+        gone = [name for name, id_ in made.items() if not self._artifacts.is_whole(id_)]
+        if not gone:
+            return record
+        return self._rounds.save(record.with_steps(*(record.step(name).anew() for name in gone)))
 
     def shown(self, record: RoundRecord) -> RoundRecord:
         """Return a round with what only its operation knows: artifact, or an end unrecorded."""
@@ -199,6 +211,10 @@ class Intake:
         else:
             notes.extend(f"step {step.name}: {note}" for note in said)
         return True
+
+
+def _nothing() -> None:
+    pass
 
 
 def _resumed(round_id: str, num_drives: int) -> str:

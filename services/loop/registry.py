@@ -4,17 +4,17 @@ Here because one place must say which weights serve, and every move must be undo
 Pure functions over one frozen value; `Models` keeps it as `registry/models.json`.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
 from libs.formats import canonical_json
+from libs.schema import Schema
 from services.loop.outcome import Outcome
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="the registry of models", version=1)
 _BLOB = "registry/models.json"
 
 
@@ -221,7 +221,7 @@ class Models:
         if after == before:
             return before
         raised = replace(after, revision=before.revision + 1)
-        data = canonical_json(asdict(raised) | {"schema_version": SCHEMA_VERSION})
+        data = canonical_json(SCHEMA.stamped(asdict(raised)))
         try:
             if etag is None:
                 self._blobs.create(_BLOB, data)
@@ -261,11 +261,8 @@ def _noted(
 
 
 def _from_json(data: bytes) -> Registry:
+    fields = SCHEMA.read(data)
     try:
-        fields: Mapping[str, Any] = json.loads(data)
-        version = fields["schema_version"]
-        if version > SCHEMA_VERSION:
-            raise InvalidInput(f"the registry's schema {version} is newer than {SCHEMA_VERSION}")
         return Registry(
             models=tuple(
                 Model(**each | {"decisions": tuple(each["decisions"])}) for each in fields["models"]

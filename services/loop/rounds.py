@@ -4,7 +4,6 @@ Here so that a killed loop goes on exactly where it was, and so that anybody can
 a round without asking the process that drives it. `rounds/<id>.json`, changed by `replace_if`.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,11 +12,12 @@ from typing import Any
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, Corrupt, ErrorRecord, InvalidInput, NotFound
 from libs.formats import canonical_json
+from libs.schema import Schema
 from services.loop.binding import Bound
 from services.loop.outcome import Outcome
 from services.loop.schedule import Status, StepState
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="a round", version=1)
 _RESUMED = re.compile(r"([0-9a-f]{32})\.[0-9]+")
 
 
@@ -46,8 +46,10 @@ class StepRecord:
 
     def again(self) -> "StepRecord":
         """Return the step as a resumed round begins with it."""
-        if self.state is StepState.SUCCEEDED:
-            return self
+        return self if self.state is StepState.SUCCEEDED else self.anew()
+
+    def anew(self) -> "StepRecord":
+        """Return the step as if nothing had been done."""
         raised = self.state is not StepState.WAITING and self.state is not StepState.SKIPPED
         return StepRecord(name=self.name, rpc=self.rpc, attempt=self.attempt + raised)
 
@@ -122,7 +124,7 @@ class RoundRecord:
 
     def to_json(self) -> bytes:
         """Return the bytes to store."""
-        return canonical_json(asdict(self) | {"schema_version": SCHEMA_VERSION})
+        return canonical_json(SCHEMA.stamped(asdict(self)))
 
     @classmethod
     def from_json(cls, data: bytes) -> "RoundRecord":
@@ -132,11 +134,8 @@ class RoundRecord:
             Corrupt: the bytes are none.
             InvalidInput: its schema is newer than this code reads.
         """
+        fields = SCHEMA.read(data)
         try:
-            fields = json.loads(data)
-            version = fields.pop("schema_version")
-            if version > SCHEMA_VERSION:
-                raise InvalidInput(f"the round's schema {version} is newer than {SCHEMA_VERSION}")
             steps = tuple(_step(step) for step in fields.pop("steps"))
             outcome = Outcome(fields.pop("outcome")) if fields["outcome"] else fields.pop("outcome")
             return cls(**fields | {"steps": steps, "outcome": outcome, "error": _error(fields)})

@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 
 import grpc
 from athanor.common.v1 import artifacts_pb2, artifacts_pb2_grpc
@@ -9,14 +11,17 @@ from athanor.loop.v1 import loop_pb2 as pb
 from athanor.loop.v1 import loop_pb2_grpc
 from google.longrunning.operations_pb2 import Operation
 
-from libs.artifacts import Artifact, Artifacts
+from libs.artifacts import Artifact
 from libs.blobs.port import Blobs
+from libs.clock import Clock
 from libs.errors import NotFound
 from libs.formats import canonical_json
 from libs.operations.servicer import DRY_RUN, LongCalls
+from services.loop.garbage import Survey, check_days
 from services.loop.intake import Command, Intake
 from services.loop.lineage import Lineage
-from services.loop.registry import Model, Models, Registry
+from services.loop.pins import Pin, Pins
+from services.loop.registry import Model, Models, Registry, check_signature
 from services.loop.rounds import RoundRecord, Rounds, StepRecord
 from services.loop.serving import Serving
 from services.loop.worker import page_name
@@ -180,11 +185,23 @@ class LoopServicer(loop_pb2_grpc.LoopServiceServicer):
 
 
 class ArtifactsServicer(artifacts_pb2_grpc.ArtifactsServiceServicer):
-    """Looks at the artifacts of the store."""
+    """Looks at the artifacts of the store, keeps some, and deletes what nothing keeps."""
 
-    def __init__(self, artifacts: Artifacts, lineage: Lineage) -> None:
-        self._artifacts = artifacts
+    def __init__(
+        self,
+        calls: LongCalls,
+        lineage: Lineage,
+        *,
+        survey: Survey,
+        pins: Pins,
+        clock: Clock,
+    ) -> None:
+        self._operations = calls
+        self._artifacts = calls.artifacts
         self._lineage = lineage
+        self._survey = survey
+        self._pins = pins
+        self._clock = clock
 
     def ListArtifacts(
         self, request: artifacts_pb2.ListArtifactsRequest, context: grpc.ServicerContext
@@ -218,6 +235,49 @@ class ArtifactsServicer(artifacts_pb2_grpc.ArtifactsServiceServicer):
                 for node in nodes
             ]
         )
+
+    def ListGarbage(
+        self, request: artifacts_pb2.ListGarbageRequest, context: grpc.ServicerContext
+    ) -> Iterator[artifacts_pb2.Garbage]:
+        check_days(request.rounds_older_than_days)
+        for found in self._survey.garbage(rounds_older_than_days=request.rounds_older_than_days):
+            yield artifacts_pb2.Garbage(
+                artifact_id=found.artifact_id,
+                kind=found.kind,
+                size_bytes=found.size_bytes,
+                reason=found.reason,
+                wait_s=found.wait_s,
+            )
+
+    def CollectGarbage(
+        self, request: artifacts_pb2.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> Operation:
+        return self._operations.start("CollectGarbage", request, context)
+
+    def PinArtifact(
+        self, request: artifacts_pb2.PinArtifactRequest, context: grpc.ServicerContext
+    ) -> artifacts_pb2.Pin:
+        check_signature(request.who, request.why)
+        pin = Pin(
+            artifact_id=self._artifacts.resolve(request.artifact_id),
+            who=request.who,
+            why=request.why,
+            when=datetime.fromtimestamp(self._clock.now(), UTC).isoformat(),
+        )
+        return artifacts_pb2.Pin(**asdict(self._pins.pin(pin)))
+
+    def UnpinArtifact(
+        self, request: artifacts_pb2.UnpinArtifactRequest, context: grpc.ServicerContext
+    ) -> artifacts_pb2.UnpinArtifactResponse:
+        artifact_id = self._artifacts.resolve(request.artifact_id)
+        self._pins.unpin(artifact_id)
+        return artifacts_pb2.UnpinArtifactResponse(artifact_id=artifact_id)
+
+    def ListPins(
+        self, request: artifacts_pb2.ListPinsRequest, context: grpc.ServicerContext
+    ) -> artifacts_pb2.ListPinsResponse:
+        pins = [artifacts_pb2.Pin(**asdict(each)) for each in self._pins.all()]
+        return artifacts_pb2.ListPinsResponse(pins=pins)
 
 
 def _step(step: StepRecord) -> pb.Step:

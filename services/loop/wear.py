@@ -5,13 +5,14 @@ spends some of it. `registry/decisions/<half>.json`, named by the half's digest,
 key for each distinct decision.
 """
 
-import json
 from collections.abc import Sequence
 
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, NotFound
 from libs.formats import canonical_json
+from libs.schema import Schema, unchanged
 
+SCHEMA = Schema(name="the decisions on an exam", version=1, migrations={0: unchanged})
 DEFAULT_MAX_DECISIONS = 5
 
 
@@ -25,7 +26,7 @@ def spend(blobs: Blobs, exam_id: str, key: str, *, limit: int) -> int:
         name = f"registry/decisions/{exam_id}.json"
         try:
             stored = blobs.read(name)
-            document = json.loads(stored.data)
+            document = SCHEMA.read(stored.data)
         except NotFound:
             stored, document = None, {"revision": 0, "decisions": []}
         keys: Sequence[str] = document["decisions"]
@@ -37,12 +38,13 @@ def spend(blobs: Blobs, exam_id: str, key: str, *, limit: int) -> int:
                 f"may serve {limit}: build or import an exam with new items, or register it with a "
                 "higher max_decisions, which weakens every decision taken on it"
             )
-        after = canonical_json({"revision": document["revision"] + 1, "decisions": [*keys, key]})
+        after = {"revision": document["revision"] + 1, "decisions": [*keys, key]}
+        data = canonical_json(SCHEMA.stamped(after))
         try:
             if stored is None:
-                blobs.create(name, after)
+                blobs.create(name, data)
             else:
-                blobs.replace_if(name, after, etag=stored.etag)
+                blobs.replace_if(name, data, etag=stored.etag)
         except Conflict:
             continue  # another decision was counted in between
         return len(keys) + 1

@@ -1,10 +1,11 @@
-"""The loop's long calls: drive a round, decide, serve."""
+"""The loop's long calls: drive a round, decide, serve, collect garbage."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from athanor.common.v1 import artifacts_pb2
 from athanor.loop.v1 import events_pb2, loop_pb2
 
 from libs.artifacts import Artifact
@@ -18,7 +19,9 @@ from libs.operations.record import Result, operation_name
 from libs.operations.step import Cancelled, Made, Step, Work
 from services.loop import metrics, wear
 from services.loop.binding import Bound
+from services.loop.collection import Collector
 from services.loop.drive import Driver, World
+from services.loop.garbage import check_days
 from services.loop.intake import Intake
 from services.loop.outcome import Contrasts, Outcome, Rule, decide, rule_of
 from services.loop.registry import Entry
@@ -192,6 +195,32 @@ class Steps:
         }
         write_json(work.out / "serving.json", document)
         return Made(measured={"previous_weights_digest": entry.previous, "who": entry.who})
+
+
+def collection(collector: Collector) -> Step:
+    """Return the long call that deletes garbage; it makes no artifact, which would be garbage."""
+
+    def check(request: artifacts_pb2.CollectGarbageRequest) -> Sequence[str]:
+        check_days(request.rounds_older_than_days)
+        return ()
+
+    def run(request: artifacts_pb2.CollectGarbageRequest, work: Work) -> Made:
+        done = collector.collect(
+            work.operation,
+            tell=lambda seen: work.progress(seen.num_deleted, seen.num_due, "artifacts"),
+            rounds_older_than_days=request.rounds_older_than_days,
+        )
+        figures = {"num_artifacts": done.num_deleted, "size_bytes": done.size_bytes}
+        return Made(figures=figures)
+
+    return Step(
+        method="CollectGarbage",
+        request=artifacts_pb2.CollectGarbageRequest,
+        kind="",
+        version=1,
+        run=run,
+        check=check,
+    )
 
 
 def tell(bus: Bus, entry: Entry) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from athanor.client import cli_results
+from athanor.client import cli_keeping, cli_results
 from athanor.client.errors import AthanorError
 from athanor.client.terminal import (
     Json,
@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the remote verbs to a command line whose context object is a `Connection`."""
     app.add_typer(rounds, name="round")
     app.add_typer(recipes, name="recipe")
+    cli_keeping.add_to(cli_results.artifacts)
     app.add_typer(cli_results.artifacts, name="artifacts")
     app.add_typer(cli_results.models, name="models")
     app.command("lineage")(cli_results.lineage)

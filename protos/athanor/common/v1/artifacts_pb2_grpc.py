@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from athanor.common.v1 import artifacts_pb2 as athanor_dot_common_dot_v1_dot_artifacts__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -55,6 +56,31 @@ class ArtifactsServiceStub:
                 request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageResponse.FromString,
                 _registered_method=True)
+        self.ListGarbage = channel.unary_stream(
+                '/athanor.common.v1.ArtifactsService/ListGarbage',
+                request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListGarbageRequest.SerializeToString,
+                response_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.Garbage.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/athanor.common.v1.ArtifactsService/CollectGarbage',
+                request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.PinArtifact = channel.unary_unary(
+                '/athanor.common.v1.ArtifactsService/PinArtifact',
+                request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.PinArtifactRequest.SerializeToString,
+                response_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.Pin.FromString,
+                _registered_method=True)
+        self.UnpinArtifact = channel.unary_unary(
+                '/athanor.common.v1.ArtifactsService/UnpinArtifact',
+                request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactRequest.SerializeToString,
+                response_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactResponse.FromString,
+                _registered_method=True)
+        self.ListPins = channel.unary_unary(
+                '/athanor.common.v1.ArtifactsService/ListPins',
+                request_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactsServiceServicer:
@@ -92,6 +118,45 @@ class ArtifactsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGarbage(self, request, context):
+        """Lists what no model, exam, pin, round or operation leads to, and begins the grace of what is
+        found for the first time. Deletes nothing.
+        Returns `DATA_LOSS` if a record is damaged, so that what it keeps is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Deletes the garbage whose grace is over. The operation's figures are `num_artifacts` and
+        `size_bytes`. It fails with `ABORTED` while another collection goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinArtifact(self, request, context):
+        """Keeps an artifact, with all that it was made from, until it is unpinned. The first pin stands.
+        Returns `NOT_FOUND` if there is no such artifact, `INVALID_ARGUMENT` without who and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinArtifact(self, request, context):
+        """Takes a pin away. Returns `NOT_FOUND` if the artifact is not pinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Lists the pins, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArtifactsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +179,31 @@ def add_ArtifactsServiceServicer_to_server(servicer, server):
                     servicer.GetLineage,
                     request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageRequest.FromString,
                     response_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageResponse.SerializeToString,
+            ),
+            'ListGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListGarbage,
+                    request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListGarbageRequest.FromString,
+                    response_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.Garbage.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'PinArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinArtifact,
+                    request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.PinArtifactRequest.FromString,
+                    response_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.Pin.SerializeToString,
+            ),
+            'UnpinArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinArtifact,
+                    request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactRequest.FromString,
+                    response_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsRequest.FromString,
+                    response_serializer=athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +315,141 @@ class ArtifactsService:
             '/athanor.common.v1.ArtifactsService/GetLineage',
             athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageRequest.SerializeToString,
             athanor_dot_common_dot_v1_dot_artifacts__pb2.GetLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/athanor.common.v1.ArtifactsService/ListGarbage',
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.ListGarbageRequest.SerializeToString,
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.Garbage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.common.v1.ArtifactsService/CollectGarbage',
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.CollectGarbageRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.common.v1.ArtifactsService/PinArtifact',
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.PinArtifactRequest.SerializeToString,
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.Pin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.common.v1.ArtifactsService/UnpinArtifact',
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactRequest.SerializeToString,
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.UnpinArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.common.v1.ArtifactsService/ListPins',
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsRequest.SerializeToString,
+            athanor_dot_common_dot_v1_dot_artifacts__pb2.ListPinsResponse.FromString,
             options,
             channel_credentials,
             insecure,

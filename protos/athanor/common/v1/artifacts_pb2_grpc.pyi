@@ -5,6 +5,7 @@ isort:skip_file
 
 from athanor.common.v1 import artifacts_pb2 as _artifacts_pb2
 from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -47,6 +48,23 @@ class ArtifactsServiceStub:
     """Walks from the artifact to everything that it was made from.
     Returns `NOT_FOUND` if no artifact has the id.
     """
+    ListGarbage: _grpc.UnaryStreamMultiCallable[_artifacts_pb2.ListGarbageRequest, _artifacts_pb2.Garbage]
+    """Lists what no model, exam, pin, round or operation leads to, and begins the grace of what is
+    found for the first time. Deletes nothing.
+    Returns `DATA_LOSS` if a record is damaged, so that what it keeps is unknown.
+    """
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.CollectGarbageRequest, _operations_pb2.Operation]
+    """Deletes the garbage whose grace is over. The operation's figures are `num_artifacts` and
+    `size_bytes`. It fails with `ABORTED` while another collection goes on.
+    """
+    PinArtifact: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.PinArtifactRequest, _artifacts_pb2.Pin]
+    """Keeps an artifact, with all that it was made from, until it is unpinned. The first pin stands.
+    Returns `NOT_FOUND` if there is no such artifact, `INVALID_ARGUMENT` without who and why.
+    """
+    UnpinArtifact: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.UnpinArtifactRequest, _artifacts_pb2.UnpinArtifactResponse]
+    """Takes a pin away. Returns `NOT_FOUND` if the artifact is not pinned."""
+    ListPins: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.ListPinsRequest, _artifacts_pb2.ListPinsResponse]
+    """Lists the pins, oldest first."""
 
 @_typing.type_check_only
 class ArtifactsServiceAsyncStub(ArtifactsServiceStub):
@@ -67,6 +85,23 @@ class ArtifactsServiceAsyncStub(ArtifactsServiceStub):
     """Walks from the artifact to everything that it was made from.
     Returns `NOT_FOUND` if no artifact has the id.
     """
+    ListGarbage: _aio.UnaryStreamMultiCallable[_artifacts_pb2.ListGarbageRequest, _artifacts_pb2.Garbage]  # type: ignore[assignment]
+    """Lists what no model, exam, pin, round or operation leads to, and begins the grace of what is
+    found for the first time. Deletes nothing.
+    Returns `DATA_LOSS` if a record is damaged, so that what it keeps is unknown.
+    """
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.CollectGarbageRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Deletes the garbage whose grace is over. The operation's figures are `num_artifacts` and
+    `size_bytes`. It fails with `ABORTED` while another collection goes on.
+    """
+    PinArtifact: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.PinArtifactRequest, _artifacts_pb2.Pin]  # type: ignore[assignment]
+    """Keeps an artifact, with all that it was made from, until it is unpinned. The first pin stands.
+    Returns `NOT_FOUND` if there is no such artifact, `INVALID_ARGUMENT` without who and why.
+    """
+    UnpinArtifact: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.UnpinArtifactRequest, _artifacts_pb2.UnpinArtifactResponse]  # type: ignore[assignment]
+    """Takes a pin away. Returns `NOT_FOUND` if the artifact is not pinned."""
+    ListPins: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.ListPinsRequest, _artifacts_pb2.ListPinsResponse]  # type: ignore[assignment]
+    """Lists the pins, oldest first."""
 
 class ArtifactsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks at the artifacts of the store. Served by `loop`."""
@@ -108,5 +143,52 @@ class ArtifactsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Walks from the artifact to everything that it was made from.
         Returns `NOT_FOUND` if no artifact has the id.
         """
+
+    @_abc_1.abstractmethod
+    def ListGarbage(
+        self,
+        request: _artifacts_pb2.ListGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_artifacts_pb2.Garbage], _abc.AsyncIterator[_artifacts_pb2.Garbage]]:
+        """Lists what no model, exam, pin, round or operation leads to, and begins the grace of what is
+        found for the first time. Deletes nothing.
+        Returns `DATA_LOSS` if a record is damaged, so that what it keeps is unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _artifacts_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Deletes the garbage whose grace is over. The operation's figures are `num_artifacts` and
+        `size_bytes`. It fails with `ABORTED` while another collection goes on.
+        """
+
+    @_abc_1.abstractmethod
+    def PinArtifact(
+        self,
+        request: _artifacts_pb2.PinArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifacts_pb2.Pin, _abc.Awaitable[_artifacts_pb2.Pin]]:
+        """Keeps an artifact, with all that it was made from, until it is unpinned. The first pin stands.
+        Returns `NOT_FOUND` if there is no such artifact, `INVALID_ARGUMENT` without who and why.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpinArtifact(
+        self,
+        request: _artifacts_pb2.UnpinArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifacts_pb2.UnpinArtifactResponse, _abc.Awaitable[_artifacts_pb2.UnpinArtifactResponse]]:
+        """Takes a pin away. Returns `NOT_FOUND` if the artifact is not pinned."""
+
+    @_abc_1.abstractmethod
+    def ListPins(
+        self,
+        request: _artifacts_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifacts_pb2.ListPinsResponse, _abc.Awaitable[_artifacts_pb2.ListPinsResponse]]:
+        """Lists the pins, oldest first."""
 
 def add_ArtifactsServiceServicer_to_server(servicer: ArtifactsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

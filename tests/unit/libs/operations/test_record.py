@@ -36,8 +36,8 @@ def test_a_name_depends_on_service_method_and_request_id_and_on_where_they_end()
 
 
 def test_a_newer_schema_is_refused() -> None:
-    newer = json.loads(RECORD.to_json()) | {"schema_version": 2}
-    with pytest.raises(InvalidInput, match="schema 2"):
+    newer = json.loads(RECORD.to_json()) | {"schema_version": 3}
+    with pytest.raises(InvalidInput, match="schema 3, newer than 1-2"):
         Record.from_json(json.dumps(newer).encode())
 
 

@@ -453,3 +453,64 @@ def test_the_page_of_a_round_is_a_file_and_a_stream(world):
 def test_without_a_round_there_is_no_report(world):
     with pytest.raises(NotFound, match="no report"):
         list(world.loop.ReadReport(loop_pb2.ReadReportRequest(), timeout=9))
+
+
+def garbage(world):
+    request = artifacts_pb2.ListGarbageRequest()
+    return {each.artifact_id: each for each in world.store.ListGarbage(request, timeout=9)}
+
+
+def test_what_no_round_leads_to_is_listed_and_kept_for_its_grace(world):
+    world.result(world.recipe(world.compared()))
+    stray = world.put("tokens", "stray")
+    found = garbage(world)
+    assert (found[stray].kind, found[stray].reason) == ("tokens", "unreachable")
+    assert 86300 < found[stray].wait_s <= 86400
+    assert world.artifacts.list("round")
+    assert found.keys().isdisjoint(each.id for each in world.artifacts.list("round"))
+    done = world.wait(world.store.CollectGarbage(artifacts_pb2.CollectGarbageRequest()))
+    result = operations_pb2.StepResult()
+    done.response.Unpack(result)
+    assert dict(result.figures) == {"num_artifacts": 0, "size_bytes": 0}
+    assert world.artifacts.is_whole(stray)
+
+
+def test_a_pinned_artifact_is_no_garbage_until_it_is_unpinned(world):
+    stray = world.put("tokens", "stray")
+    pin = artifacts_pb2.PinArtifactRequest(artifact_id=stray[:12], who="ada", why="a talk")
+    assert world.store.PinArtifact(pin).artifact_id == stray
+    assert stray not in garbage(world)
+    (listed,) = world.store.ListPins(artifacts_pb2.ListPinsRequest()).pins
+    assert (listed.artifact_id, listed.who, listed.why) == (stray, "ada", "a talk")
+    unpin = artifacts_pb2.UnpinArtifactRequest(artifact_id=stray[:12])
+    world.store.UnpinArtifact(unpin)
+    assert stray in garbage(world)
+    with pytest.raises(NotFound, match="not pinned"):
+        world.store.UnpinArtifact(unpin)
+
+
+def test_a_pin_says_who_and_why(world):
+    with pytest.raises(InvalidInput, match="why"):
+        world.store.PinArtifact(
+            artifacts_pb2.PinArtifactRequest(artifact_id=world.exam, who="ada", why=" ")
+        )
+
+
+@pytest.mark.parametrize("days", [-1.0, float("nan"), float("inf")])
+def test_rounds_cannot_be_older_than_no_days_at_all(world, days):
+    with pytest.raises(InvalidInput, match="rounds_older_than_days"):
+        world.store.CollectGarbage(artifacts_pb2.CollectGarbageRequest(rounds_older_than_days=days))
+
+
+def test_a_resumed_round_makes_again_what_was_collected_since_it_failed(world):
+    world.fake.failures["old", 1] = Corrupt("cut")
+    world.fake.outcomes["decide"] = ("undecided", "")
+    operation = world.start(yaml.safe_dump({"recipe": "small"}))
+    world.wait(operation)
+    seen = world.get(operation)
+    (base,) = [step.artifact_id for step in seen.steps if step.name == "base"]
+    for blob in [*world.blobs.list(f"artifacts/{base}/")]:
+        world.blobs.delete(blob.name)
+    world.wait(world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=9))
+    assert "base.2" in {each.partition(".")[2] for each in world.fake.started}
+    assert world.artifacts.is_whole(base)
