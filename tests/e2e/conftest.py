@@ -16,7 +16,7 @@ from athanor.client.connection import Client, connect
 from athanor.loop.v1 import loop_pb2
 
 from deploy.local.cli import client_tls
-from deploy.local.programs import ROOT, services
+from deploy.local.programs import ROOT, SERVICES, services
 from libs.launcher import Launcher
 from tests.e2e import world as planted
 
@@ -73,9 +73,11 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
 
 
 @contextmanager
-def launched(home: Path, settings: Mapping[str, str] = {}) -> Iterator[Rounds]:
+def launched(
+    home: Path, settings: Mapping[str, str] = {}, *, names: Sequence[str] = tuple(SERVICES)
+) -> Iterator[Rounds]:
     """Run every service as a process in a home folder of its own during the block."""
-    launcher = Launcher(home, services(home, settings=settings))
+    launcher = Launcher(home, services(home, names=names, settings=settings))
     ports = launcher.start()
     try:
         with connect(f"127.0.0.1:{ports['loop'].port}", tls=client_tls(home)) as client:

@@ -1,6 +1,6 @@
-"""A round among services that show each other certificates and tell a collector what they do.
+"""A round of services that show certificates and tell a collector all they do, on both profiles.
 
-Who is nobody learns and does nothing; what was done is one trace. One home folder serves all of it.
+Who is nobody learns and does nothing; what was done is one trace, across calls and the bus.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,27 +13,44 @@ from athanor.client.tls import NAMES, Tls
 from athanor.common.v1 import artifacts_pb2
 from athanor.loop.v1 import loop_pb2
 
-from deploy.local.programs import SERVICES, secure
+from deploy.local.programs import names_of, secure
 from deploy.tls.folder import identity, tls_folder
 from libs import launcher
+from libs.profile import Profile
+from tests import cluster
 from tests.collector import Collector, Told, collecting
 from tests.e2e.conftest import DECIDED, Rounds, launched
 
+CREDENTIALS = ("ATHANOR_MINIO_SECRET_KEY", "ATHANOR_TRITON_KEY")
 LIST = loop_pb2.ListRoundsRequest(limit=5)
 
 
+@pytest.fixture(scope="module", params=[*Profile])
+def profile(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    """The settings of a profile that is in force, each in its turn."""
+    with cluster.entered(request.param, request) as settings:
+        yield settings
+
+
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
+def collector(profile: Mapping[str, str]) -> Iterator[Collector]:
     with collecting() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Rounds]:
+def services(profile: Mapping[str, str]) -> tuple[str, ...]:
+    return names_of(Profile(profile["ATHANOR_PROFILE"]))
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, services: tuple[str, ...]
+) -> Iterator[Rounds]:
     home = tmp_path_factory.mktemp("guarded")
     secure(home)
-    settings = {f"{name.upper()}_OTLP_ENDPOINT": collector.endpoint for name in SERVICES}
-    with launched(home, settings) as found:
+    settings = {f"{name.upper()}_OTLP_ENDPOINT": collector.endpoint for name in services}
+    with launched(home, settings, names=services) as found:
         yield found
 
 
@@ -69,11 +86,11 @@ def test_a_whole_round_runs_on_certificates(ended):
     assert ended.outcome in DECIDED, ended
 
 
-def test_every_step_of_the_round_is_in_one_trace(told, ended):
+def test_every_step_of_the_round_is_in_one_trace(told, ended, services):
     steps = {step.operation for step in ended.steps if step.operation}
     assert len(steps) > 5
     assert steps <= {each.attributes.get("athanor.operation") for each in told}
-    assert {each.service for each in told} == {*SERVICES}
+    assert {each.service for each in told} == {*services}
     assert len({each.trace_id for each in told}) == 1
 
 
@@ -92,7 +109,6 @@ def test_the_trace_crosses_calls_and_the_bus(told):
     assert ("loop", "athanor.trainer.v1.TrainerService/Train") in crossings
     assert ("trainer", "trainer.commands.v1") in crossings
     assert ("trainer", "athanor.sampler.v1.SamplerService/Stream") in crossings
-    assert ("evaluator", "athanor.lm.v1.LmService/ScoreOptions") in crossings
 
 
 def test_polling_is_told_by_no_span(told):
@@ -104,9 +120,17 @@ def test_calls_tell_who_made_them(told):
     assert stream.attributes["athanor.caller"] == "trainer"
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_no_port_answers_without_a_certificate(reports, service):
-    assert not launcher.answers_health(reports[service].port)
+def test_no_port_answers_without_a_certificate(reports, services):
+    assert reports.keys() == {*services}
+    assert [each.name for each in reports.values() if launcher.answers_health(each.port)] == []
+
+
+def test_no_credential_of_the_servers_lies_in_a_file_or_a_span(profile, guarded, told):
+    secrets = [profile[name] for name in CREDENTIALS if name in profile]
+    files = [path for path in guarded.home.rglob("*") if path.is_file()]
+    said = [path.read_bytes() for path in files] + [str(told).encode()]
+    assert len(files) > 20
+    assert not [secret for secret in secrets for text in said if secret.encode() in text]
 
 
 def test_the_command_line_finds_its_own_certificate(guarded, ended):
