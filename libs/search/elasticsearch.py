@@ -5,15 +5,19 @@ means is decided by an alias, which a rebuild moves in one step. Requests end wi
 when the server is silent; each may be repeated, for an entry is stored under a digest of its id.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from libs.clock import Clock
 from libs.errors import NotFound
-from libs.search.elastic import bulk, names, snapshot
+from libs.search.elastic import bulk, names
 from libs.search.elastic.documents import split
 from libs.search.elastic.server import Gone, Lost, Server
+from libs.search.elastic.snapshot import Snapshot, opened
 from libs.search.elastic.versions import Versions
 from libs.search.port import Entry, Hit
+
+T = TypeVar("T")
 
 _TRIES = 5
 """How often the moment that a search reads may be lost, by a swap or a restart, in one call."""
@@ -104,39 +108,38 @@ class ElasticsearchIndex:
             NotFound: the index was dropped since it was opened.
         """
         wanted = [split(query) for query in queries]
-        try:
-            return self._search(wanted, top_k)
-        except Gone:
-            self._require_new()
-            return [[] for _ in queries]
+        found = self._view(lambda view: view.search(wanted, top_k))
+        return [[] for _ in queries] if found is None else found
 
     def __len__(self) -> int:
-        try:
-            with snapshot.opened(self._server, self._versions.alias) as view:
-                return len(view)
-        except Gone:
-            self._require_new()
-            return 0
+        return self._view(len) or 0
 
     def _write(self, actions: Sequence[bulk.Action]) -> None:
         if actions:
             self._versions.write(actions)
             self._was_there = True
 
-    def _search(self, queries: Sequence[Sequence[str]], top_k: int) -> list[list[Hit]]:
-        for attempt in range(1, _TRIES + 1):
+    def _view(self, use: Callable[[Snapshot], T]) -> T | None:
+        """Return what is made of the present moment; None of an index that never was."""
+        lost = Lost(f"index {self._versions.alias} was not looked at")
+        for _ in range(_TRIES):
             try:
-                with snapshot.opened(self._server, self._versions.alias) as view:
-                    found = view.search(queries, top_k)
+                with opened(self._server, self._versions.alias) as view:
+                    found = use(view)
+            except Gone as error:
+                if self._versions.live() is None:
+                    self._require_new()
+                    return None
+                lost = Lost(str(error))  # swapped just when it was opened
+            except Lost as error:
+                lost = error
+            else:
                 self._was_there = True
                 return found
-            except Lost:
-                if attempt == _TRIES:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        raise lost
 
     def _require_new(self) -> None:
-        """An index that is not there is empty if it never was."""
+        """An index that is not there is empty, unless it once was."""
         if self._was_there:
             raise NotFound(f"index {self._versions.alias} was dropped since it was opened")
 

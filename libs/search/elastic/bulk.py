@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from libs.clock import pause_s
 from libs.errors import Busy
 from libs.search.elastic.documents import document, key
 from libs.search.elastic.server import Server
@@ -12,8 +13,8 @@ from libs.search.port import Entry
 
 _CHUNK_ACTIONS = 500
 _CHUNK_BYTES = 5 << 20
-_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Waits before what was refused for want of room is sent again."""
+_MAX_REFUSALS = 7
+"""Sendings of what is refused for want of room, with pauses of 6.3 s together between them."""
 
 
 class Action(NamedTuple):
@@ -55,16 +56,20 @@ def write(server: Server, alias: str, actions: Iterable[Action]) -> None:
 
 
 def _write(server: Server, alias: str, chunk: Sequence[Action]) -> None:
-    refused = Busy(f"{alias}: nothing was sent")
-    for pause_s in (0.0, *_PAUSES_S):
-        time.sleep(pause_s)
+    for number in range(1, _MAX_REFUSALS + 1):
         try:
-            chunk, refused = _refused(server, alias, chunk)
+            chunk, refusal = _refused(server, alias, chunk)
         except Busy as error:
-            refused = error
+            refusal = error
         if not chunk:
             return
-    raise refused
+        if number == _MAX_REFUSALS:
+            raise refusal
+        _pause(number)
+
+
+def _pause(refusals: int) -> None:
+    time.sleep(pause_s(refusals, first_s=0.1, longest_s=3.2))
 
 
 def _refused(server: Server, alias: str, chunk: Sequence[Action]) -> tuple[list[Action], Busy]:

@@ -8,12 +8,12 @@ the alias is left over by a process that died; it is deleted when it is old enou
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from libs.clock import Clock
-from libs.errors import Busy, Conflict, ServiceError
+from libs.errors import Busy, Conflict, ServiceError, Unavailable
 from libs.search.elastic import bulk, documents, names
 from libs.search.elastic.server import Gone, Server
 
@@ -32,7 +32,8 @@ class Version(NamedTuple):
     uuid: str
     created_s: float
     """Wall time of the server."""
-    is_live: bool
+    aliases: Collection[str]
+    """The index's own, or that under which it is filled; none once it was replaced."""
     meta: dict[str, int]
 
 
@@ -48,7 +49,7 @@ class Versions:
 
     def live(self) -> Version | None:
         """Return the version that the alias points to, if any."""
-        return next((version for version in self._all() if version.is_live), None)
+        return self._live(self._all())
 
     def open(self) -> bool:
         """Delete what is left over or cannot be read; tell whether there is an index.
@@ -57,7 +58,7 @@ class Versions:
             Conflict: a newer Athanor wrote it.
         """
         found = self._all()
-        live = next((version for version in found if version.is_live), None)
+        live = self._live(found)
         if live is not None and self._is_outdated(live):
             _LOGGER.warning("index %s is begun anew, empty: it says %s", self.alias, live.meta)
             self._delete(live.name)
@@ -81,19 +82,28 @@ class Versions:
         name = self._create(names.filling)
         try:
             bulk.write(self._server, names.filling(name), actions)
-            replaced = self._swap(name)
+            self._swap(name)
+        except Unavailable:
+            raise  # the swap may have been done, its answer lost: if not, the version is left over
+        except Gone as error:
+            raise Busy(f"{name} was deleted while it was filled") from error
         except ServiceError:
             with suppress(ServiceError):
                 self._delete(name)
             raise
-        for old in replaced:
-            self._retire(old)
-        self._sweep(self._all())
+        found = self._all()
+        for version in found:
+            if not version.aliases:
+                self._retire(version)
+        self._sweep(found)
 
     def drop(self) -> None:
         """Delete all versions."""
         for version in self._all():
             self._delete(version.name)
+
+    def _live(self, versions: Iterable[Version]) -> Version | None:
+        return next((each for each in versions if self.alias in each.aliases), None)
 
     def _all(self) -> list[Version]:
         with self._server.errors(f"look for index {self.alias}"):
@@ -106,9 +116,9 @@ class Versions:
         for name, each in answer.body.items():
             index = each["settings"]["index"]
             created_s = int(index["creation_date"]) / 1000
-            is_live = self.alias in each.get("aliases", {})
+            aliases = each.get("aliases", {})
             meta = each.get("mappings", {}).get("_meta", {})
-            found.append(Version(name, index["uuid"], created_s, is_live, meta))
+            found.append(Version(name, index["uuid"], created_s, aliases, meta))
         return found
 
     def _is_outdated(self, live: Version) -> bool:
@@ -158,13 +168,21 @@ class Versions:
     def _is_there(self, name: str) -> bool:
         return any(each.name == name for each in self._all())
 
-    def _swap(self, name: str) -> list[Version]:
-        """Move the alias to a version; return those that had it."""
-        replaced = [each for each in self._all() if each.is_live]
+    def _swap(self, name: str) -> None:
+        """Move the alias to a version that was filled."""
+        for _ in range(_TRIES):
+            # The server looks up who has the alias before it moves it, and refuses to give it to a
+            # second index when another swap came in between.
+            with suppress(Conflict):
+                self._move_alias(name)
+                return
+        raise Busy(f"index {self.alias} was swapped {_TRIES} times while it was rebuilt")
+
+    def _move_alias(self, name: str) -> None:
         everywhere = {"index": names.versions(self.alias), "alias": self.alias, "must_exist": False}
         actions: list[dict[str, Any]] = [
             {"remove": everywhere},
-            {"remove": {"index": name, "alias": names.filling(name)}},
+            {"remove": {"index": name, "alias": names.filling(name), "must_exist": False}},
             {"add": {"index": name, "alias": self.alias, "is_write_index": True}},
         ]
         with self._server.errors(f"swap of {self.alias} to {name}"):
@@ -173,7 +191,6 @@ class Versions:
                 timeout=self._server.patience,
                 master_timeout=self._server.patience,
             )
-        return [each for each in replaced if each.name != name]
 
     def _retire(self, old: Version) -> None:
         """Delete a version once no search reads it, or the grace is over."""
@@ -193,7 +210,7 @@ class Versions:
     def _sweep(self, versions: Iterable[Version]) -> None:
         oldest_s = self._clock.now() - _LEFT_OVER_S
         for version in versions:
-            if not version.is_live and version.created_s < oldest_s:
+            if self.alias not in version.aliases and version.created_s < oldest_s:
                 _LOGGER.info("deletes index %s, left over by a process that died", version.name)
                 self._delete(version.name)
 
