@@ -6,25 +6,25 @@ model, or holds other weights, is told to load and is not asked for them before 
 travel in pieces as to the lm host, so the bits are the same.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt
 from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
+from libs.lm.prompts import Generated, Prompt, Sampling
 from libs.lm.publish import Publisher
+from libs.lm.triton import wire
 from libs.lm.triton.fleet import Fleet
 from libs.lm.triton.replica import Replica, Tensors
 
-_log = logging.getLogger(__name__)
-
 
 class TritonLm:
-    """An `Lm`; for use by any thread."""
+    """A `GenerativeLm`; for use by any thread."""
 
     def __init__(
         self,
@@ -62,14 +62,59 @@ class TritonLm:
         self._fleet.hold(weights_digest)
 
     def log_likelihood(
-        self, weights_digest: str, questions: Sequence[Question]
+        self, weights_digest: str, questions: Sequence[Question], *, prompt: Any = None
     ) -> list[list[OptionScore]]:
-        """Score every option of every question; see `Lm.log_likelihood`."""
+        """Score every option of every question; see `GenerativeLm.log_likelihood`."""
         answers: list[list[OptionScore]] = []
         for first in range(0, len(questions), PIECE):
             piece = questions[first : first + PIECE]
-            answers += _scores(self._fleet.answer(weights_digest, _asking(piece)), piece)
+            answer = self._fleet.answer(weights_digest, wire.to_score(piece, prompt))
+            answers += wire.from_score(answer, piece)
         return answers
+
+    def generate(
+        self, weights_digest: str, prompts: Sequence[Prompt], sampling: Sampling
+    ) -> Iterator[Generated]:
+        """Write on after prompts; see `GenerativeLm.generate`."""
+        for first in range(0, len(prompts), BATCH_SIZE):
+            batch = prompts[first : first + BATCH_SIZE]
+            asked = wire.to_generate(batch, sampling)
+            num_open = len(batch)
+            with closing(self._fleet.answers(weights_digest, asked)) as answers:
+                for answer in answers:
+                    pieces = wire.from_generate(answer, first=first)
+                    num_open -= sum(piece.finish is not None for piece in pieces)
+                    yield from pieces
+            if num_open:
+                raise Corrupt(f"expected {len(batch)} prompts to end, {num_open} did not")
+
+    def embed(self, weights_digest: str, texts: Sequence[str], *, normalize: bool = False) -> Any:
+        """Embed texts; see `GenerativeLm.embed`."""
+        found = [
+            self._embedded(weights_digest, texts[first : first + PIECE], normalize)
+            for first in range(0, len(texts), PIECE)
+        ]
+        return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
+
+    def hidden_states(
+        self,
+        weights_digest: str,
+        texts: Sequence[str],
+        *,
+        layers: Sequence[int],
+        last_only: bool = False,
+    ) -> list[Any]:
+        """Show the states of layers; see `GenerativeLm.hidden_states`."""
+        found: list[Any] = []
+        for first in range(0, len(texts), BATCH_SIZE):
+            batch = texts[first : first + BATCH_SIZE]
+            asked = wire.to_hidden_states(batch, layers, last_only=last_only)
+            whole = self._layers(weights_digest, asked)
+            if len(whole) != len(batch) * len(layers):
+                raise Corrupt(f"expected {len(batch) * len(layers)} layers, got {len(whole)}")
+            size = len(layers)
+            found += [np.stack(whole[at : at + size]) for at in range(0, len(whole), size)]
+        return found
 
     def close(self) -> None:
         """Close the channels."""
@@ -86,27 +131,21 @@ class TritonLm:
     ) -> None:
         self.close()
 
+    def _embedded(self, digest: str, texts: Sequence[str], normalize: bool) -> Any:
+        answer = self._fleet.answer(digest, wire.to_embed(texts, normalize=normalize))
+        found = wire.from_values(answer)
+        if len(found) != len(texts):
+            raise Corrupt(f"expected {len(texts)} embeddings, got {len(found)}")
+        return found
 
-def _asking(questions: Sequence[Question]) -> Tensors:
-    options = [option for question in questions for option in question.options]
-    sizes = np.array([len(question.options) for question in questions], dtype=np.int32)
-    asking = {
-        "call": ["score"],
-        "stems": [question.stem for question in questions],
-        "num_options": sizes,
-        "batch_size": np.array([BATCH_SIZE], dtype=np.int32),
-    }
-    # Triton takes no tensor of no elements.
-    return asking | ({"options": options} if options else {})
-
-
-def _scores(answer: Tensors, questions: Sequence[Question]) -> list[list[OptionScore]]:
-    expected = sum(len(question.options) for question in questions)
-    found = len(answer["log_likelihoods"])
-    if found != expected or len(answer["num_stem_tokens_cut"]) != len(questions):
-        raise Corrupt(f"expected the scores of {expected} options, got {found}")
-    scores = zip(answer["log_likelihoods"].tolist(), answer["num_tokens"].tolist(), strict=True)
-    return [
-        [OptionScore(*next(scores), cut) for _ in question.options]
-        for question, cut in zip(questions, answer["num_stem_tokens_cut"].tolist(), strict=True)
-    ]
+    def _layers(self, digest: str, asked: Tensors) -> list[Any]:
+        """Return each layer of each text, put together from its parts."""
+        layers: list[Any] = []
+        parts: list[Any] = []
+        with closing(self._fleet.answers(digest, asked)) as answers:
+            for answer in answers:
+                parts.append(wire.from_values(answer))
+                if not answer["num_tokens_left"].any():
+                    layers.append(np.concatenate(parts))
+                    parts.clear()
+        return layers

@@ -1,24 +1,34 @@
 """What Triton's python backend runs for one model: load, digest, answer.
 
 Publishing copies this file into the model's version folder as `model.py`, beside the arithmetic
-that the lm host runs (`libs.lm.arithmetic`) and the checkpoint. The backend's process sees
-site-packages and that folder, nothing of Athanor's tree. Every answer carries the digest that was
-computed from the tensors in memory, so weights that are others than published never answer:
-`initialize` raises, Triton does not take the version up, and an older one serves on.
+that the lm host runs, `calls`, and the checkpoint. The backend's process sees site-packages and
+that folder, nothing of Athanor's tree. Every answer carries the digest that was computed from the
+tensors in memory, so weights that are others than published never answer: `initialize` raises,
+Triton does not take the version up, and an older one serves on.
 
-Torch is imported while it initialises: Triton also starts this program only to ask for its
-configuration, and would wait for torch twice. A failure is told as `<Kind>: <message>`, the kinds
-being those of `libs.errors`.
+All arithmetic runs on one thread in turns, as in the lm host: a long generation keeps nobody
+waiting, and the batches are what the caller made them. Torch is imported while it initialises:
+Triton also starts this program only to ask for its configuration, and would wait for torch twice.
+A failure is told as `<Kind>: <message>`, the kinds being those of `libs.errors`.
 """
 
 import json
+import queue
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+_TURN_S = 0.05
+"""No new item begins after this: what a streamed token waits for its company at most."""
+_INPUTS = ("call", "texts", "options", "num_options", "batch_size", "values", "shape", "has_values")
+_INPUTS += ("token_ids", "num_token_ids", "seeds", "max_new_tokens", "temperature", "top_k")
+_INPUTS += ("top_p", "stop", "normalize", "layers", "last_only")
 
 
 class TritonPythonModel:
@@ -34,12 +44,10 @@ class TritonPythonModel:
         sys.path.insert(0, str(folder))
         from transformers import AutoTokenizer
 
-        from libs.lm import digest, prompts, scoring
+        from libs.lm import digest, prompts
+        from libs.lm.triton import calls
 
-        self._scoring = scoring
-        self._unusable = prompts.UnusableError
         manifest = json.loads((folder / "manifest.json").read_text())
-        _prepare(manifest["num_threads"])
         model = _load(folder / "checkpoint")
         self._digest = digest.weights_digest(model)
         if self._digest != manifest["weights_digest"]:
@@ -51,65 +59,116 @@ class TritonPythonModel:
         self._tokenizer = AutoTokenizer.from_pretrained(
             str(folder / "checkpoint"), local_files_only=True, trust_remote_code=False
         )
-        self._calls = {"describe": self._describe, "score": self._score}
+        self._begin, self._unusable = calls.begin, prompts.UnusableError
+        self._turns: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._compute, args=(manifest["num_threads"],))
+        self._thread.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Answer each request on its own: batches are what the caller made them."""
+        """Put each request at the end of the queue; they are answered from the other thread."""
         for request in requests:
-            sender = request.get_response_sender()
-            try:
-                answer = pb_utils.InferenceResponse(output_tensors=self._answer(request))
-            except self._unusable as error:
-                answer = _failed(f"InvalidInput: {error}", pb_utils.TritonError.INVALID_ARG)
-            except Exception as error:  # noqa: BLE001 - the process edge: the caller is told
-                answer = _failed(f"Internal: {error!r}", pb_utils.TritonError.INTERNAL)
-            sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            asked = {
+                name: value for name in _INPUTS if (value := _input(request, name)) is not None
+            }
+            self._turns.put(_Job(self, request.get_response_sender(), asked))
 
-    def _answer(self, request: Any) -> list[Any]:
-        (name,) = _texts(request, "call")
-        call: Callable[[Any], dict[str, Any]] | None = self._calls.get(name)
-        if call is None:
-            raise ValueError(f"expected a call among {', '.join(self._calls)}, got {name}")
-        tensors = {"weights_digest": _bytes([self._digest]), **call(request)}
-        return [pb_utils.Tensor(key, value) for key, value in tensors.items()]
+    def finalize(self) -> None:
+        """End the thread, when all has been answered."""
+        self._turns.put(None)
+        self._thread.join()
 
-    def _describe(self, _request: Any) -> dict[str, Any]:
-        count = sum(each.numel() for each in self._model.parameters())
-        return {"num_parameters": np.array([count], dtype=np.int64)}
+    def _compute(self, num_threads: int) -> None:
+        _prepare(num_threads)
+        while (job := self._turns.get()) is not None:
+            if job.advance():
+                self._turns.put(job)
 
-    def _score(self, request: Any) -> dict[str, Any]:
-        options = iter(_texts(request, "options"))
-        questions = [
-            (stem, [next(options) for _ in range(count)])
-            for stem, count in zip(
-                _texts(request, "stems"), _numbers(request, "num_options"), strict=True
-            )
+    def begin(self, asked: dict[str, Any], is_wanted: Callable[[], bool]) -> Any:
+        """Begin a call; see `calls.begin`."""
+        return self._begin(self._model, self._tokenizer, asked, is_wanted)
+
+    def response(self, tensors: dict[str, Any]) -> Any:
+        """Return an answer with the digest of the weights that made it."""
+        named = {"weights_digest": [self._digest], **tensors}
+        # Triton takes no tensor of no elements.
+        outputs = [
+            pb_utils.Tensor(name, _array(value)) for name, value in named.items() if len(value)
         ]
-        (batch_size,) = _numbers(request, "batch_size")
-        scores = [*self._scoring.score(self._model, self._tokenizer, questions, batch_size)]
-        flat = [option for each in scores for option in each.options]
-        return {
-            "log_likelihoods": np.array([each.log_likelihood for each in flat], dtype=np.float64),
-            "num_tokens": np.array([each.num_tokens for each in flat], dtype=np.int32),
-            "num_stem_tokens_cut": np.array(
-                [each.num_stem_tokens_cut for each in scores], dtype=np.int32
-            ),
-        }
+        return pb_utils.InferenceResponse(output_tensors=outputs)
+
+    def failure(self, error: Exception) -> Any:
+        """Return how a call failed, so that the caller finds the kind."""
+        if isinstance(error, self._unusable):
+            message, code = f"InvalidInput: {error}", pb_utils.TritonError.INVALID_ARG
+        else:
+            message, code = f"Internal: {error!r}", pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+class _Job:
+    """One request that is being answered."""
+
+    def __init__(self, model: TritonPythonModel, sender: Any, asked: dict[str, Any]) -> None:
+        self._model, self._sender = model, sender
+        self._answers = self._answered(asked)
+
+    def advance(self) -> bool:
+        """Compute for a turn and send what is to be sent; tell whether more is to come."""
+        try:
+            for response in next(self._answers):
+                self._sender.send(response)
+        except StopIteration:
+            self._end()
+            return False
+        except Exception as error:  # noqa: BLE001 - the process edge: the caller is told
+            self._sender.send(self._model.failure(error))
+            self._end()
+            return False
+        return True
+
+    def _answered(self, asked: dict[str, Any]) -> Iterator[list[Any]]:
+        """Yield the answers of each turn, few or none."""
+        call = self._model.begin(asked, lambda: not self._sender.is_cancelled())
+        found: list[Any] = []
+        for items in _turns(call.items):
+            found += items
+            if call.is_streamed:
+                yield [self._model.response(each) for each in call.answers(found)]
+                found = []
+            else:
+                yield []
+        if not call.is_streamed:
+            yield [self._model.response(each) for each in call.answers(found)]
+
+    def _end(self) -> None:
+        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _turns(items: Iterator[Any]) -> Iterator[list[Any]]:
+    """Yield the items, those of a turn together, one at least."""
+    found, ends = [], time.monotonic() + _TURN_S
+    for item in items:
+        found.append(item)
+        if time.monotonic() >= ends:
+            yield found
+            found, ends = [], time.monotonic() + _TURN_S
+    if found:
+        yield found
 
 
 def _prepare(num_threads: int) -> None:
     """Fix what the bits of an answer depend on, as the lm host does."""
     import torch
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(True)
 
 
 def _load(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -122,19 +181,16 @@ def _load(folder: Path) -> Any:
         raise ValueError(f"Corrupt: the checkpoint cannot be read: {error}") from error
 
 
-def _texts(request: Any, name: str) -> list[str]:
+def _input(request: Any, name: str) -> Any:
+    """Return the values of an input, None if the caller left it out."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return [] if tensor is None else [text.decode() for text in tensor.as_numpy().reshape(-1)]
+    if tensor is None:
+        return None
+    array = tensor.as_numpy().reshape(-1)
+    return [text.decode() for text in array] if array.dtype.kind == "O" else array
 
 
-def _numbers(request: Any, name: str) -> list[int]:
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return [] if tensor is None else [int(value) for value in tensor.as_numpy().reshape(-1)]
-
-
-def _bytes(texts: Sequence[str]) -> Any:
-    return np.array([text.encode() for text in texts], dtype=np.object_)
-
-
-def _failed(message: str, code: int) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+def _array(value: Any) -> Any:
+    if isinstance(value, list):
+        return np.array([text.encode() for text in value], dtype=np.object_)
+    return value

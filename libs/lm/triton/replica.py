@@ -30,7 +30,7 @@ _TOLD = re.compile(rf"(?P<kind>{'|'.join(kind.__name__ for kind in KINDS)}): (?P
 """How `libs.lm.triton.model` tells a failure, wherever Triton puts it."""
 _LOOK_S = 10.0
 Tensors = Mapping[str, Any]
-"""Name to a one-dimensional array, or to a list of texts."""
+"""Name to a one-dimensional array, or to a list of texts; one without elements may be left out."""
 
 
 class Absent(NotFound):
@@ -58,6 +58,8 @@ class Replica:
         """
         request = service_pb2.ModelInferRequest(model_name=model)
         for name, value in tensors.items():
+            if not len(value):
+                continue  # Triton takes no tensor of no elements
             kind, count, content = _encoded(value)
             request.inputs.add(name=name, datatype=kind, shape=[count])
             request.raw_input_contents.append(content)

@@ -37,17 +37,24 @@ CANDIDATE = "lm-"
 _ROOT = "models/repository"
 _CHUNK_BYTES = 4 << 20
 _HERE = Path(__file__).parent
-_CODE = {"model.py": _HERE / "model.py"} | arithmetic.FILES
-_INPUTS = {"call": "STRING", "stems": "STRING", "options": "STRING"} | dict.fromkeys(
-    ("num_options", "batch_size"), "INT32"
+_CODE = {
+    "model.py": _HERE / "model.py",
+    "libs/lm/triton/calls.py": _HERE / "calls.py",
+} | arithmetic.FILES
+_INPUTS = (
+    dict.fromkeys(("call", "texts", "options", "stop"), "STRING")
+    | dict.fromkeys(("num_options", "batch_size", "shape", "has_values"), "INT32")
+    | dict.fromkeys(("token_ids", "num_token_ids", "max_new_tokens", "top_k"), "INT32")
+    | dict.fromkeys(("normalize", "layers", "last_only"), "INT32")
+    | {"seeds": "INT64", "values": "FP32", "temperature": "FP64", "top_p": "FP64"}
 )
-_OUTPUTS = {
-    "weights_digest": "STRING",
-    "log_likelihoods": "FP64",
-    "num_tokens": "INT32",
-    "num_stem_tokens_cut": "INT32",
-    "num_parameters": "INT64",
-}
+_OUTPUTS = (
+    dict.fromkeys(("weights_digest", "texts", "finish"), "STRING")
+    | dict.fromkeys(("num_tokens", "num_stem_tokens_cut", "index", "token_ids"), "INT32")
+    | dict.fromkeys(("num_prompt_tokens", "shape", "num_tokens_left"), "INT32")
+    | {"num_parameters": "INT64", "values": "FP32"}
+    | dict.fromkeys(("log_likelihoods", "log_probs"), "FP64")
+)
 
 
 def model_name(weights_digest: str) -> str:
