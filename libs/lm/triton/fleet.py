@@ -10,7 +10,7 @@ from contextlib import closing
 from itertools import count
 from typing import NamedTuple
 
-from libs.errors import ServiceError, Unavailable
+from libs.errors import Corrupt, ServiceError, Unavailable
 from libs.lm.publish import Publisher
 from libs.lm.triton import metrics
 from libs.lm.triton.replica import Absent, Replica, Tensors, check_digest, digest_of
@@ -57,8 +57,10 @@ class Fleet:
 
     def answer(self, digest: str, tensors: Tensors) -> Tensors:
         """Return the one answer to a call. Raises as `answers`."""
-        with closing(self.answers(digest, tensors)) as answers:
-            return next(answers)
+        answers = list(self.answers(digest, tensors))
+        if len(answers) != 1:
+            raise Corrupt(f"expected one answer of weights {digest}, got {len(answers)}")
+        return answers[0]
 
     def answers(self, digest: str, tensors: Tensors) -> Generator[Tensors, None, None]:
         """Yield the answers of one replica to a call; closing the generator cancels it.

@@ -13,6 +13,7 @@ A failure is told as `<Kind>: <message>`, the kinds being those of `libs.errors`
 """
 
 import json
+import math
 import queue
 import sys
 import threading
@@ -28,7 +29,7 @@ _TURN_S = 0.05
 """No new item begins after this: what a streamed token waits for its company at most."""
 _INPUTS = ("call", "texts", "options", "num_options", "batch_size", "values", "shape", "has_values")
 _INPUTS += ("token_ids", "num_token_ids", "seeds", "max_new_tokens", "temperature", "top_k")
-_INPUTS += ("top_p", "stop", "normalize", "layers", "last_only")
+_INPUTS += ("top_p", "stop", "normalize", "layers", "last_only", "ticket", "timeout_s")
 
 
 class TritonPythonModel:
@@ -61,6 +62,7 @@ class TritonPythonModel:
         )
         self._begin, self._unusable = calls.begin, prompts.UnusableError
         self._turns: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: dict[str, _Job] = {}
         self._thread = threading.Thread(target=self._compute, args=(manifest["num_threads"],))
         self._thread.start()
 
@@ -70,7 +72,12 @@ class TritonPythonModel:
             asked = {
                 name: value for name in _INPUTS if (value := _input(request, name)) is not None
             }
-            self._turns.put(_Job(self, request.get_response_sender(), asked))
+            job = _Job(self, request.get_response_sender(), asked)
+            if asked["call"] == ["stop"]:
+                self._stop(job, asked)
+            else:
+                self._jobs[job.ticket] = job
+                self._turns.put(job)
 
     def finalize(self) -> None:
         """End the thread, when all has been answered."""
@@ -82,6 +89,15 @@ class TritonPythonModel:
         while (job := self._turns.get()) is not None:
             if job.advance():
                 self._turns.put(job)
+            else:
+                self._jobs.pop(job.ticket, None)
+
+    def _stop(self, asking: "_Job", asked: dict[str, Any]) -> None:
+        """End the call of a ticket; here and not in its turn, which may come late."""
+        (ticket,) = asked["ticket"]
+        if job := self._jobs.get(ticket):
+            job.is_wanted = False
+        asking.end(self.response({}))
 
     def begin(self, asked: dict[str, Any], is_wanted: Callable[[], bool]) -> Any:
         """Begin a call; see `calls.begin`."""
@@ -100,6 +116,8 @@ class TritonPythonModel:
         """Return how a call failed, so that the caller finds the kind."""
         if isinstance(error, self._unusable):
             message, code = f"InvalidInput: {error}", pb_utils.TritonError.INVALID_ARG
+        elif isinstance(error, _LateError):
+            message, code = f"DeadlineExceeded: {error}", pb_utils.TritonError.CANCELLED
         else:
             message, code = f"Internal: {error!r}", pb_utils.TritonError.INTERNAL
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
@@ -109,26 +127,38 @@ class _Job:
     """One request that is being answered."""
 
     def __init__(self, model: TritonPythonModel, sender: Any, asked: dict[str, Any]) -> None:
+        self.is_wanted = True
+        """False once the caller has said that it left: it does not cancel, see `stream`."""
+        (self.ticket,) = asked.get("ticket", [""])
+        (self._timeout_s,) = asked.get("timeout_s", [math.inf])
+        self._ends = time.monotonic() + self._timeout_s
         self._model, self._sender = model, sender
         self._answers = self._answered(asked)
+        self._last: Any = None
+        """An answer that waits to be sent with the word that it is the last."""
 
     def advance(self) -> bool:
         """Compute for a turn and send what is to be sent; tell whether more is to come."""
         try:
+            self._check_deadline()
             for response in next(self._answers):
                 self._sender.send(response)
         except StopIteration:
-            self._end()
+            self.end(self._last)
             return False
         except Exception as error:  # noqa: BLE001 - the process edge: the caller is told
-            self._sender.send(self._model.failure(error))
-            self._end()
+            self.end(self._model.failure(error))
             return False
         return True
 
+    def end(self, response: Any) -> None:
+        """Send a last answer, if there is one."""
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        self._sender.send(*([] if response is None else [response]), flags=final)
+
     def _answered(self, asked: dict[str, Any]) -> Iterator[list[Any]]:
         """Yield the answers of each turn, few or none."""
-        call = self._model.begin(asked, lambda: not self._sender.is_cancelled())
+        call = self._model.begin(asked, self._is_awaited)
         found: list[Any] = []
         for items in _turns(call.items):
             found += items
@@ -138,10 +168,18 @@ class _Job:
             else:
                 yield []
         if not call.is_streamed:
-            yield [self._model.response(each) for each in call.answers(found)]
+            self._last = next(map(self._model.response, call.answers(found)), None)
 
-    def _end(self) -> None:
-        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def _is_awaited(self) -> bool:
+        return self.is_wanted and not self._sender.is_cancelled()
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._ends:
+            raise _LateError(f"did not end within {self._timeout_s:g} s")
+
+
+class _LateError(Exception):
+    """The caller's time is up."""
 
 
 def _turns(items: Iterator[Any]) -> Iterator[list[Any]]:

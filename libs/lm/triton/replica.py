@@ -6,10 +6,13 @@ deadline, the trace and typed errors, which tritonclient's own streaming client 
 
 import math
 import re
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from typing import Any
+from uuid import uuid4
+from weakref import WeakSet
 
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -17,6 +20,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from libs import rpc, telemetry
 from libs.errors import KINDS, Corrupt, ErrorRecord, NotFound, ServiceError, kind_of
+from libs.lm.triton.stream import LINGER_S, Stream
 
 _KEY_HEADER = "triton-grpc-protocol-athanor"
 """What Triton calls the header of `--grpc-restricted-protocol=...:athanor=<key>`."""
@@ -29,6 +33,7 @@ _TYPES: Mapping[str, Any] = {
 _TOLD = re.compile(rf"(?P<kind>{'|'.join(kind.__name__ for kind in KINDS)}): (?P<message>[^\n]*)")
 """How `libs.lm.triton.model` tells a failure, wherever Triton puts it."""
 _LOOK_S = 10.0
+_CLOSE_S = 5.0
 Tensors = Mapping[str, Any]
 """Name to a one-dimensional array, or to a list of texts; one without elements may be left out."""
 
@@ -45,33 +50,28 @@ class Replica:
         self.address = address
         self._channel = rpc.connect(address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._streams: WeakSet[Stream] = WeakSet()
         self._metadata = ((_KEY_HEADER, key),) if key else ()
 
     def infer(
         self, model: str, tensors: Tensors, *, timeout_s: float
     ) -> Generator[Tensors, None, None]:
-        """Send one request and yield its answers; closing the iterator cancels the request.
+        """Send one request and yield its answers; closing the generator has the model stop.
 
         Raises:
             Absent: the replica does not hold the model.
             InvalidInput, Corrupt, Unavailable, DeadlineExceeded: as the model or the way says.
         """
-        request = service_pb2.ModelInferRequest(model_name=model)
-        for name, value in tensors.items():
-            if not len(value):
-                continue  # Triton takes no tensor of no elements
-            kind, count, content = _encoded(value)
-            request.inputs.add(name=name, datatype=kind, shape=[count])
-            request.raw_input_contents.append(content)
+        ticket = uuid4().hex
+        asked = {**tensors, "ticket": [ticket], "timeout_s": np.array([float(timeout_s)])}
         with self._translated(model):
-            call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
-            try:
-                for answer in call:
+            stream = self._stream(model, asked, timeout_s, lambda: self._stop(model, ticket))
+            with closing(stream):
+                for answer in stream:
                     if answer.error_message:
+                        stream.let_end()
                         raise _answer_error(answer.error_message)
                     yield _decoded(answer.infer_response)
-            finally:
-                call.cancel()
 
     def load(self, model: str, *, timeout_s: float, config: str = "") -> None:
         """Take up what the repository says of a model; the version before serves until then.
@@ -111,11 +111,13 @@ class Replica:
 
     def weights_digest(self, model: str, *, timeout_s: float) -> str:
         """Return the digest of the weights that a model answers with; empty: it is not held."""
-        with closing(self.infer(model, {"call": ["describe"]}, timeout_s=timeout_s)) as answers:
-            try:
-                return next(map(digest_of, answers), "")
-            except Absent:
-                return ""
+        try:
+            (digest,) = map(
+                digest_of, self.infer(model, {"call": ["describe"]}, timeout_s=timeout_s)
+            )
+        except Absent:
+            return ""
+        return digest
 
     def ready(self) -> list[str]:
         """Return the models that answer: asked longest ago first, those never asked last."""
@@ -127,8 +129,25 @@ class Replica:
         return [each.name for each in found]
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channel, once the calls under way have ended or a few seconds have passed."""
+        ends = time.monotonic() + _CLOSE_S
+        for stream in list(self._streams):
+            stream.join(max(0.0, ends - time.monotonic()))
         self._channel.close()
+
+    def _stream(
+        self, model: str, tensors: Tensors, timeout_s: float, leave: Callable[[], None]
+    ) -> Stream:
+        request = _request(model, tensors)
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s + LINGER_S)
+        stream = Stream(call, timeout_s=timeout_s, leave=leave)
+        self._streams.add(stream)
+        return stream
+
+    def _stop(self, model: str, ticket: str) -> None:
+        """Have the model end a call, within a token; what it answers is read by nobody."""
+        asked = {"call": ["stop"], "ticket": [ticket]}
+        self._stream(model, asked, _LOOK_S, lambda: None)
 
     @contextmanager
     def _translated(self, model: str) -> Iterator[None]:
@@ -152,6 +171,17 @@ def check_digest(expected: str, actual: str) -> None:
     if actual != expected:
         telemetry.WEIGHTS_MISMATCHES.inc()
         raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")
+
+
+def _request(model: str, tensors: Tensors) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, value in tensors.items():
+        if not len(value):
+            continue  # Triton takes no tensor of no elements
+        kind, count, content = _encoded(value)
+        request.inputs.add(name=name, datatype=kind, shape=[count])
+        request.raw_input_contents.append(content)
+    return request
 
 
 def _load_request(model: str, config: str = "") -> Any:

@@ -42,11 +42,12 @@ _CODE = {
     "libs/lm/triton/calls.py": _HERE / "calls.py",
 } | arithmetic.FILES
 _INPUTS = (
-    dict.fromkeys(("call", "texts", "options", "stop"), "STRING")
+    dict.fromkeys(("call", "ticket", "texts", "options", "stop"), "STRING")
     | dict.fromkeys(("num_options", "batch_size", "shape", "has_values"), "INT32")
     | dict.fromkeys(("token_ids", "num_token_ids", "max_new_tokens", "top_k"), "INT32")
     | dict.fromkeys(("normalize", "layers", "last_only"), "INT32")
     | {"seeds": "INT64", "values": "FP32", "temperature": "FP64", "top_p": "FP64"}
+    | {"timeout_s": "FP64"}
 )
 _OUTPUTS = (
     dict.fromkeys(("weights_digest", "texts", "finish"), "STRING")
