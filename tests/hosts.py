@@ -12,18 +12,16 @@ from libs.lm import app, weights
 from libs.lm.client import GrpcLm
 from libs.lm.config import Config
 from libs.lm.digest import folder_digest
-from libs.lm.port import Lm
+from libs.lm.port import GenerativeLm
 from libs.lm.triton.client import TritonLm
 
 ADAPTERS = ("lm host", "triton")
-GENERATIVE = ("lm host",)
-"""Those that are a `GenerativeLm`."""
 
 
 class World(NamedTuple):
     """A host and what it knows."""
 
-    lm: Lm
+    lm: GenerativeLm
     folders: dict[str, object]
     """Weights digest to the folder they came from."""
     corrupt: str

@@ -23,7 +23,7 @@ SAMPLED = Sampling(max_new_tokens=9, temperature=0.9, top_k=80, top_p=0.97)
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module", params=hosts.GENERATIVE)
+@pytest.fixture(scope="module", params=hosts.ADAPTERS)
 def world(request, tmp_path_factory, make_checkpoint):
     home = tmp_path_factory.mktemp("home")
     with hosts.opened(request.param, request, home, make_checkpoint) as world:
