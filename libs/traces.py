@@ -9,7 +9,7 @@ of errors are never put into a span.
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -17,28 +17,21 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import Counter
 
-from libs.errors import InvalidInput
 from libs.masking import masked
+from libs.otlp import Exporter
 
-SPANS = Counter(
-    "athanor_trace_spans_total",
-    "Spans handed to the collector, by outcome: sent, lost.",
-    ["service", "outcome"],
-)
 STOP_S = 2.0
 """For the last spans, when a process ends."""
-_SEND_S = 2.0
 _QUEUE_SPANS, _BATCH_SPANS, _PAUSE_MS = 4096, 512, 500.0
 _SDK_LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
+"""`Exporter` says once what they would say at every batch."""
 _PROPAGATOR = TraceContextTextMapPropagator()
-_log = logging.getLogger(__name__)
 
 
 class Role(StrEnum):
@@ -151,35 +144,15 @@ def start(
     Raises:
         InvalidInput: `endpoint` is none.
     """
-    exporter = _Watched(_otlp(endpoint, ca), service, endpoint)
+    exporter = Exporter(service, endpoint, ca)
     for name in _SDK_LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # `_Watched` says it once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     _process.replace(_provider(service, exporter, TraceIdRatioBased(ratio)), exporter)
 
 
 def stop() -> None:
     """Send what is left, for `STOP_S` at most, and tell nothing more; idempotent."""
     _process.replace(_silent(), None)
-
-
-def check_endpoint(endpoint: str) -> None:
-    """Raise `InvalidInput` unless it is `http://host:port` or `https://host:port`."""
-    scheme, found, host = endpoint.partition("://")
-    if scheme not in ("http", "https") or not found or not host or "@" in host:
-        # Not repeated: it may hold a password.
-        raise InvalidInput("a collector must be http://host:port or https://host:port, got another")
-
-
-def _otlp(endpoint: str, ca: bytes | None) -> SpanExporter:
-    # Here, since most processes have no collector, and it costs 0.1 s and 15 MiB.
-    import grpc
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    check_endpoint(endpoint)
-    if endpoint.startswith("http://"):
-        return OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=_SEND_S)
-    credentials = grpc.ssl_channel_credentials(ca)
-    return OTLPSpanExporter(endpoint=endpoint, credentials=credentials, timeout=_SEND_S)
 
 
 def _provider(service: str, exporter: SpanExporter, sampler: Sampler) -> TracerProvider:
@@ -200,45 +173,15 @@ def _silent() -> TracerProvider:
     return TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
 
 
-class _Watched(SpanExporter):
-    """An exporter that counts, and says once that its collector is away."""
-
-    def __init__(self, inner: SpanExporter, service: str, endpoint: str) -> None:
-        self._inner, self._service, self._endpoint = inner, service, endpoint
-        self._is_away, self._has_ended = False, False
-        for outcome in ("sent", "lost"):
-            SPANS.labels(service, outcome)  # from 0 on, so that the first one lost is seen
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        failure = SpanExportResult.FAILURE
-        result = failure if self._has_ended else self._inner.export(spans)
-        was_sent = result is SpanExportResult.SUCCESS
-        SPANS.labels(self._service, "sent" if was_sent else "lost").inc(len(spans))
-        self._tell(was_sent)
-        return result
-
-    def shutdown(self) -> None:
-        self._has_ended = True
-        self._inner.shutdown()
-
-    def _tell(self, was_sent: bool) -> None:
-        where = f"the collector of traces at {self._endpoint}"
-        if was_sent and self._is_away:
-            _log.info("%s answers again", where)
-        if not was_sent and not self._is_away:
-            _log.warning("%s takes none: they are lost until it does", where)
-        self._is_away = not was_sent
-
-
 class _Process:
     """The process's one tracer, as `logging` has one root."""
 
     def __init__(self) -> None:
         self._provider = _silent()
-        self._exporter: _Watched | None = None
+        self._exporter: Exporter | None = None
         self.tracer = self._provider.get_tracer("athanor")
 
-    def replace(self, provider: TracerProvider, exporter: _Watched | None) -> None:
+    def replace(self, provider: TracerProvider, exporter: Exporter | None) -> None:
         """Tell through another provider; the one before gets `STOP_S` for what it still has."""
         ended, left = self._provider, self._exporter
         self._provider, self._exporter = provider, exporter

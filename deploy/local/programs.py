@@ -76,7 +76,9 @@ def secure(home: Path) -> None:
         Unavailable: the folder cannot be written.
         Corrupt: a file there is no certificate.
     """
-    from deploy.tls.authority import make  # cryptography costs 0.1 s
+    from deploy.tls.authority import (
+        make,  # not for the many verbs that make none: cryptography costs 20 ms
+    )
 
     make(tls_folder(home), (*SERVICES, *PEOPLE))
 

@@ -8,7 +8,6 @@ import contextvars
 import errno
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +24,10 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from libs import telemetry
-from libs.errors import Busy, Conflict, InvalidInput, ServiceError, Unavailable, kind_of
+from libs.errors import Conflict, InvalidInput, ServiceError, kind_of
 from libs.rpc.callers import check_caller
 from libs.rpc.credentials import server_credentials
+from libs.rpc.gate import Gate
 from libs.rpc.promises import check_deadline, checked
 from libs.rpc.status import shortened, to_status
 from libs.tls import Tls
@@ -51,7 +51,7 @@ class Server:
     """A bound server; made by `server`."""
 
     def __init__(
-        self, bare: grpc.Server, gate: "_Gate", healthy: health.HealthServicer, address: str
+        self, bare: grpc.Server, gate: Gate, healthy: health.HealthServicer, address: str
     ) -> None:
         self._bare, self._gate, self._health = bare, gate, healthy
         self.address = address
@@ -105,7 +105,7 @@ def server(
         Conflict: the port is in use.
         InvalidInput: the machine has no such address, or nobody would accept the certificate.
     """
-    gate = _Gate(service, threads)
+    gate = Gate(service, threads)
     bare = grpc.server(
         ThreadPoolExecutor(threads + _SPARE_THREADS, thread_name_prefix=f"{service}-rpc"),
         interceptors=[_Interceptor(service, gate, named=tls is not None)],
@@ -147,45 +147,6 @@ def _in_use(service: str, host: str, port: int) -> Conflict:
     return Conflict(f"{service} cannot listen: port {port} is in use on {host}")
 
 
-class _Gate:
-    """Counts the calls under way and lets no more in than there are threads, none once closed."""
-
-    def __init__(self, service: str, limit: int) -> None:
-        self._service, self._limit = service, limit
-        self._running, self._unsent, self._closed = 0, 0, False
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
-        with self._changed:
-            if self._closed:
-                raise Unavailable(f"{self._service} is shutting down")
-            if self._running >= self._limit:
-                raise Busy(f"{self._service} answers {self._limit} calls at once, all are taken")
-            self._running += 1
-            # The servicer has returned some time before its last answer is on the wire.
-            self._unsent += context.add_callback(self._sent)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-
-    def wait(self, timeout_s: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._running + self._unsent == 0, timeout=timeout_s)
-
-    def _sent(self) -> None:
-        with self._changed:
-            self._unsent -= 1
-            self._changed.notify_all()
-
-
 _KINDS = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -197,7 +158,7 @@ _KINDS = {
 class _Interceptor(grpc.ServerInterceptor):
     """Puts a `_Call` around every method but those of gRPC's own services."""
 
-    def __init__(self, service: str, gate: _Gate, *, named: bool) -> None:
+    def __init__(self, service: str, gate: Gate, *, named: bool) -> None:
         """`named`: callers have names, and those matter."""
         self._service, self._gate, self._named = service, gate, named
 
@@ -225,7 +186,7 @@ class _Call:
     service: str
     method: str
     metadata: Mapping[str, Any]
-    gate: _Gate
+    gate: Gate
     named: bool
 
     def unary(self, behaviour: Any, request: Any, context: grpc.ServicerContext) -> Any:

@@ -43,7 +43,7 @@ def promtool(*arguments):
 def declared():
     """Every name of a sample that a service may show."""
     paths = sorted(ROOT.glob("services/*/metrics.py")) + sorted(ROOT.glob("libs/**/metrics.py"))
-    for path in [*paths, ROOT / "libs" / "telemetry.py", ROOT / "libs" / "traces.py"]:
+    for path in [*paths, ROOT / "libs" / "telemetry.py", ROOT / "libs" / "otlp.py"]:
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     return {

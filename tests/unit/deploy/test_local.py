@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from deploy.local import cli, demo, doctor
 from deploy.local.cli import supervised
-from deploy.local.programs import ROOT
+from deploy.local.programs import ROOT, services
+from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Conflict
-from libs.launcher.home import Report
+from libs.launcher.home import Ports, Report
 from libs.operations.record import Record, State, operation_name
 
 
@@ -229,3 +230,13 @@ def test_prometheus_finds_the_services_while_they_run(tmp_path, monkeypatch):
         (file,) = (tmp_path / "targets").iterdir()
         assert "127.0.0.1:3" in file.read_text()
     assert not [*(tmp_path / "targets").iterdir()]
+
+
+@pytest.mark.parametrize("given", [["up"], ["up", "--tls"]])
+def test_up_makes_certificates_if_asked_to(tmp_path, monkeypatch, given):
+    monkeypatch.setenv("ATHANOR_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "_start_supervisor", lambda home, **_: None)
+    CliRunner().invoke(cli.app, given)
+    assert is_secured(tmp_path) == ("--tls" in given)
+    program, *_ = services(tmp_path, names=("corpus",))
+    assert ("CORPUS_TLS_CERT" in program.env({"corpus": Ports(1, 2)})) == ("--tls" in given)
