@@ -4,9 +4,14 @@ and admission cost a call.
 Same message, same servicer, one connection, one call at a time, server in another process.
 """
 
+import tempfile
+from pathlib import Path
+
 import grpc
 from athanor.lm.v1 import lm_pb2, lm_pb2_grpc
 
+from deploy.tls.authority import make
+from deploy.tls.folder import identity
 from libs import rpc
 from tests.bench.measure import interleaved, seconds
 from tests.bench.serving import serve_bare, serve_ours, served
@@ -29,6 +34,10 @@ def register(server: grpc.Server) -> None:
 
 def run(quick: bool) -> list[Row]:
     calls, repeats = (100, 2) if quick else (2000, 9)
+    return [_against_bare(calls, repeats), _with_certificates(calls, repeats)]
+
+
+def _against_bare(calls: int, repeats: int) -> Row:
     with (
         served(serve_ours, register, _SERVICE) as ours,
         served(serve_bare, register) as bare,
@@ -43,16 +52,42 @@ def run(quick: bool) -> list[Row]:
             repeats=repeats,
         )
     added = figures["ours"].median - figures["peer"].median
-    return [
-        Row(
-            benchmark="rpc: unary call",
-            unit="us/call",
-            lower_is_better=True,
-            peer_name="grpcio without interceptors",
-            notes=f"our interceptors, both ends together: {added:+.0f} us a call",
-            **figures,
-        )
-    ]
+    return Row(
+        benchmark="rpc: unary call",
+        unit="us/call",
+        lower_is_better=True,
+        peer_name="grpcio without interceptors",
+        notes=f"our interceptors, both ends together: {added:+.0f} us a call",
+        **figures,
+    )
+
+
+def _with_certificates(calls: int, repeats: int) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), ["lm", "operator"])
+        own, callers = identity(Path(folder), "lm"), identity(Path(folder), "operator")
+        with (
+            served(serve_ours, register, _SERVICE, own) as secured,
+            served(serve_ours, register, _SERVICE) as plain,
+            rpc.connect(secured, tls=callers) as secured_channel,
+            rpc.connect(plain) as plain_channel,
+        ):
+            figures = interleaved(
+                {
+                    "ours": lambda: microseconds(lm_pb2_grpc.LmServiceStub(secured_channel), calls),
+                    "peer": lambda: microseconds(lm_pb2_grpc.LmServiceStub(plain_channel), calls),
+                },
+                repeats=repeats,
+            )
+    added = figures["ours"].median - figures["peer"].median
+    return Row(
+        benchmark="rpc: unary call over mutual TLS",
+        unit="us/call",
+        lower_is_better=True,
+        peer_name="ours without certificates",
+        notes=f"encryption, and who may call: {added:+.0f} us a call",
+        **figures,
+    )
 
 
 def microseconds(stub: lm_pb2_grpc.LmServiceStub, calls: int) -> float:

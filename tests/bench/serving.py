@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from libs import rpc
+from libs.tls import Tls
 
 Register = Callable[[grpc.Server], None]
 _THREADS = 20
@@ -30,9 +31,13 @@ def served(serve: Callable[..., None], *arguments: Any) -> Iterator[str]:
         process.join()
 
 
-def serve_ours(connection: Connection, register: Register, service_name: str) -> None:
+def serve_ours(
+    connection: Connection, register: Register, service_name: str, tls: Tls | None = None
+) -> None:
     """Serve by `libs.rpc` until the other end of the connection closes."""
-    server = rpc.server(service="bench", registrations=[register], service_names=[service_name])
+    server = rpc.server(
+        service="bench", registrations=[register], service_names=[service_name], tls=tls
+    )
     server.start()
     connection.send(server.address)
     wait_closed(connection)

@@ -1,7 +1,6 @@
 """A real Prometheus of the stack: it finds a process by its file of targets, and runs the rules."""
 
 import json
-import shutil
 import time
 import urllib.parse
 import urllib.request
@@ -10,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from deploy.local import stack
+from deploy.local.stack.prometheus import program
 from deploy.prometheus import targets
 from libs import telemetry
 from libs.launcher import Report
+from tests import stack as shared
 
 PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is absent: apt-get install prometheus")
-    folder = tmp_path_factory.mktemp("stack")
-    run = stack.Run(cache=folder / "cache", folder=folder / "run")
+    if not (path := program(shared.folder())).exists():
+        shared.refuse(f"prometheus absent from {path.parent}: make stack")
+    run = stack.Run(cache=shared.folder(), folder=tmp_path_factory.mktemp("run"))
     yield stack.up(run, ["prometheus"])
     stack.down(run)
 

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from deploy.local.stack.prometheus import program
+from tests import stack
+
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.yaml"))
 CASES = Path(__file__).parent / "prometheus" / "alerts.yaml"
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(
-    PROMTOOL is None, reason="promtool is absent: apt-get install prometheus"
-)
 OURS = re.compile(r"(?<![\w:])(?:athanor|corpus|evaluator|lm|loop|sampler|trainer)_\w+(?![\w:])")
 RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+\b")
 
@@ -34,10 +32,19 @@ def alerts():
     return [rule for rule in rules() if "alert" in rule]
 
 
-def promtool(*arguments):
-    return subprocess.run(
-        [PROMTOOL, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.fixture(scope="module")
+def promtool():
+    """Return a function that runs promtool, the stack's where none is on the PATH."""
+    path = program(stack.folder(), "promtool")
+    if not path.exists():
+        stack.refuse(f"promtool absent from {path.parent}: make stack")
+
+    def run(*arguments):
+        return subprocess.run(
+            [path, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
 
 
 def declared():
@@ -53,15 +60,13 @@ def declared():
     }
 
 
-@needs_promtool
 @pytest.mark.parametrize("file", RULES, ids=lambda path: path.name)
-def test_prometheus_reads_the_rules(file):
+def test_prometheus_reads_the_rules(promtool, file):
     done = promtool("check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
-def test_alerts_fire_when_they_must_and_stay_quiet_otherwise():
+def test_alerts_fire_when_they_must_and_stay_quiet_otherwise(promtool):
     done = promtool("test", "rules", CASES)
     assert done.returncode == 0, done.stdout + done.stderr
 
