@@ -3,6 +3,7 @@
 import importlib
 import re
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.yaml"))
 CASES = Path(__file__).parent / "prometheus" / "alerts.yaml"
 OURS = re.compile(r"(?<![\w:])(?:athanor|corpus|evaluator|lm|loop|sampler|trainer)_\w+(?![\w:])")
+TARGETS = frozenset({"job", "program", "instance", "le"})
+"""Labels that Prometheus adds, and that of histograms."""
 RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+\b")
 
 
@@ -82,6 +85,31 @@ def test_every_metric_in_a_rule_is_one_that_the_code_declares():
     used = {name for rule in rules() for name in OURS.findall(rule["expr"])}
     assert used
     assert used - declared() == set()
+
+
+def test_every_label_in_a_rule_is_one_that_its_metrics_carry():
+    by_name = labels_by_metric()
+    by_name |= {rule["record"]: labels_in(rule["expr"]) for rule in rules() if "record" in rule}
+    for rule in rules():
+        names = OURS.findall(rule["expr"]) + RECORDED.findall(rule["expr"])
+        carried = TARGETS.union(*(by_name[name] for name in names))
+        assert labels_in(rule["expr"]) <= carried, rule
+
+
+def labels_in(expression):
+    grouped = [each for by in re.findall(r"\bby \(([^)]*)\)", expression) for each in by.split(",")]
+    matched = re.findall(r"[{,]\s*(\w+)(?:=|!=|=~|!~)", expression)
+    return {each.strip() for each in [*grouped, *matched]}
+
+
+def labels_by_metric():
+    """Labels by name of a sample, of every metric that is declared."""
+    declared()
+    found = {}
+    for name, metric in REGISTRY._names_to_collectors.items():
+        if own := getattr(metric, "_labelnames", None):
+            found[name] = {*own}
+    return defaultdict(set, found)
 
 
 def test_every_recorded_name_in_a_rule_is_recorded():
