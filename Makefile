@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOS = $(shell find protos/athanor -name '*.proto')
 
-.PHONY: help setup demo test ci drills lint protos bench clean stack stack-down stack-status
+.PHONY: help setup demo test ci checks drills lint protos bench clean stack stack-down stack-status
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,7 +39,11 @@ protos: setup  ## generate the code beside the protos; the image is what `buf br
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I protos -I protos/vendor --python_out=protos --mypy_out=quiet:protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(PROTOS)
 	test -f protos/athanor.binpb || $(BIN)/buf build -o protos/athanor.binpb
 
-ci: lint  ## everything that must hold before a commit lands
+ci: lint  ## everything that must hold before a commit lands, the real servers included
+	$(MAKE) stack
+	trap '$(MAKE) stack-down' EXIT; trap 'exit 1' INT TERM; $(MAKE) checks ATHANOR_REQUIRE_STACK=1
+
+checks:
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 	$(BIN)/python -m tests.drills --sample 4 --seed 1
 	$(BIN)/python -m tests.e2e.check_demo

@@ -12,22 +12,18 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from deploy.local import sights
+from deploy.local.finding import Finding
+from deploy.local.stack.run import Run
+from libs.clock import Clock
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 MIN_FREE_BYTES = 2 * 2**30
 MIN_MEMORY_BYTES = 4 * 2**30
-
-
-class Finding(NamedTuple):
-    """One thing looked at; `remedy` is empty when it is well."""
-
-    name: str
-    found: str
-    remedy: str = ""
-    needed: bool = True
 
 
 def run(home: Path, *, as_json: bool) -> int:
@@ -40,7 +36,7 @@ def run(home: Path, *, as_json: bool) -> int:
 
 def _line(each: Finding) -> str:
     mark = "ok" if not each.remedy else ("MISSING" if each.needed else "optional")
-    return f"{mark:<9}{each.name:<10} {each.found}{f'; {each.remedy}' if each.remedy else ''}"
+    return f"{mark:<9}{each.name:<14} {each.found}{f'; {each.remedy}' if each.remedy else ''}"
 
 
 def examine(home: Path) -> list[Finding]:
@@ -57,9 +53,16 @@ def examine(home: Path) -> list[Finding]:
         lambda: _tool(
             "java", "apt-get install openjdk-17-jre-headless", "for Kafka, cluster profile"
         ),
+        lambda: _tool("mvn", "apt-get install maven", "to fetch Kafka and Elasticsearch"),
         lambda: _tool("go", "install Go 1.26", "for MinIO, cluster profile"),
     )
-    return [look() for look in looks]
+    return [*(look() for look in looks), *_servers()]
+
+
+def _servers() -> list[Finding]:
+    """Look at the servers that the environment names, else at those of the local stack."""
+    settings = {**Run.of(os.environ).settings(), **os.environ}
+    return sights.examine(settings, Clock())
 
 
 def _python() -> Finding:

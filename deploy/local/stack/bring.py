@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from deploy.local.stack import processes
@@ -17,12 +18,12 @@ from deploy.local.stack.rise import Rise
 from deploy.local.stack.run import Run
 from deploy.local.stack.server import Server, Start
 from deploy.local.stack.servers import SERVERS, chosen, default, with_needs
-from libs.errors import Conflict, NotFound
+from libs.errors import Conflict, DeadlineExceeded, NotFound
 
-READY_S = 180.0
-"""Time for all servers to answer; 15 s pass on an idle machine."""
+READY_S = 300.0
+"""Time for all servers to answer: Elasticsearch took 9 s on an idle machine, 70 s on a full one."""
 GRACE_S = 15.0
-_KILL_S = 30.0
+_KILL_TRIES, _KILL_S = 30, 1.0
 Say = Callable[[str, str], None]
 """Told a server and what became of it."""
 
@@ -106,14 +107,17 @@ def status(run: Run) -> list[Status]:
 
 
 def forget(run: Run) -> None:
-    """End every server and remove all that the run holds; the cache stays."""
+    """End every server and remove all that the run holds; the cache stays.
+
+    Raises:
+        Conflict: `stack.env` was written by somebody else.
+    """
+    _check_own(run)
     down(run)
     with run.locked():
         for path in run.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
+            if path.name != "lock":
+                _remove(path)
 
 
 def _status(run: Run, server: Server, pids: Sequence[int]) -> Status:
@@ -130,11 +134,7 @@ def _status(run: Run, server: Server, pids: Sequence[int]) -> Status:
 
 
 def _bring_up(run: Run, servers: Sequence[Server], say: Say, ready_s: float) -> Mapping[str, str]:
-    if run.is_foreign:
-        raise Conflict(
-            f"expected no {run.env_file} before the first start, got one that names other servers: "
-            "remove it, or set ATHANOR_STACK_RUN to another folder"
-        )
+    _check_own(run)
     with Guard() as guard:
         running = processes.members(run.folder)
         dead = [each for each in servers if not _lives(running.get(each.name, []))]
@@ -150,22 +150,45 @@ def _bring_up(run: Run, servers: Sequence[Server], say: Say, ready_s: float) -> 
     return settings
 
 
+def _check_own(run: Run) -> None:
+    if run.is_foreign:
+        raise Conflict(
+            f"expected no {run.env_file} before the first start, got one that names other servers: "
+            "remove it, or set ATHANOR_STACK_RUN to another folder"
+        )
+
+
 def _lives(pids: Sequence[int]) -> bool:
     """True if the process that was started lives; its children alone are of no use."""
     return bool(pids) and processes.leads(pids[0])
 
 
 def _kill(run: Run, names: Sequence[str]) -> None:
-    """Kill every process of the servers, those that appear meanwhile too."""
-    gone = False
-    while not gone:
+    """Kill every process of the servers, those that appear meanwhile too, and what they leave."""
+    killed, strays = set[int](), set[Path]()
+    for _ in range(_KILL_TRIES):
         running = processes.members(run.folder)
         for name in names:
-            processes.send(run.folder, name, running.get(name, []), signal.SIGKILL)
-            processes.reap(running.get(name, []))
-        gone = processes.await_end(run.folder, names, deadline_s=_KILL_S / 30)
-    for name in names:
-        SERVERS[name].after_end(Start(run=run, name=name))
+            pids = running.get(name, [])
+            strays |= set(SERVERS[name].strays(Start(run=run, name=name), pids))
+            processes.send(run.folder, name, pids, signal.SIGKILL)
+            killed |= set(pids)
+        if processes.await_end(run.folder, names, deadline_s=_KILL_S):
+            break
+    else:
+        raise DeadlineExceeded(
+            f"{', '.join(names)} live on after SIGKILL, sent {_KILL_TRIES} times"
+        )
+    processes.reap(killed)
+    for path in strays:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -66,7 +66,9 @@ class Guard:
             with log.open("ab") as out:
                 pid = _spawned(command, stdin=near, out=out.fileno())
             with self._lock:
-                if self._closed:  # the gate closes before it
+                if self._closed:
+                    kill_group(pid)
+                    os.waitpid(pid, 0)
                     raise Unavailable(f"{command.argv[0]} was not started: everything is ending")
                 self._groups.add(pid)
                 self._reaper.watch(pid)

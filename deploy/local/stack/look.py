@@ -31,12 +31,12 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def get(url: str, *, timeout_s: float = LOOK_S) -> Answer:
+def get(url: str, *, method: str = "GET", timeout_s: float = LOOK_S) -> Answer:
     """Ask over HTTP, past any proxy. Raises `OSError` when nothing answers in time."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
     try:
-        connection.request("GET", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
+        connection.request(method, f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
         answer = connection.getresponse()
         headers = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, headers, answer.read())

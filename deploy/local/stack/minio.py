@@ -2,11 +2,14 @@
 
 import io
 import os
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from deploy.local.stack import look, obtain
 from deploy.local.stack.guard import Command, Guard
 from deploy.local.stack.server import Server, Start
+from libs.errors import Unavailable
 
 _VERSION = "0.0.0-20260212201848-7aac2a2c5b7c"
 MODELS, REPOSITORY = "models", "repository"
@@ -38,6 +41,7 @@ def _command(start: Start, _: Guard) -> Command:
             "MINIO_CI_CD": "1",  # accepts the disk of the operating system
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            "MINIO_PROMETHEUS_AUTH_TYPE": "public",
         },
     )
 
@@ -55,10 +59,25 @@ def url(start: Start) -> str:
     return f"http://127.0.0.1:{start.run.ports()['minio']['client']}"
 
 
+def _is_ready(start: Start) -> bool:
+    """True if it serves: for a moment after its health says so, it asks to come back in a minute.
+
+    Who brings no credentials is refused by a server that serves.
+    """
+    with suppress(OSError):
+        health = look.get(f"{url(start)}/minio/health/ready")
+        return (
+            health.status == HTTPStatus.OK and look.get(url(start)).status == HTTPStatus.FORBIDDEN
+        )
+    return False
+
+
 def _make_repository(start: Start) -> None:
     """Make Triton's repository; it takes a prefix without any object for a missing folder."""
     from minio import Minio
     from minio.error import S3Error
+    from urllib3 import PoolManager
+    from urllib3.exceptions import HTTPError
 
     secrets = start.run.secrets()
     client = Minio(
@@ -66,13 +85,15 @@ def _make_repository(start: Start) -> None:
         access_key=secrets["minio_access_key"],
         secret_key=secrets["minio_secret_key"],
         secure=False,
+        # By default it would heed that minute.
+        http_client=PoolManager(retries=False, timeout=look.LOOK_S),
     )
     try:
-        client.make_bucket(MODELS)
-    except S3Error as error:
-        if error.code != "BucketAlreadyOwnedByYou":
-            raise
-    client.put_object(MODELS, f"{REPOSITORY}/.athanor", io.BytesIO(), 0)
+        if not client.bucket_exists(MODELS):
+            client.make_bucket(MODELS)
+        client.put_object(MODELS, f"{REPOSITORY}/.athanor", io.BytesIO(), 0)
+    except (S3Error, HTTPError) as error:
+        raise Unavailable(f"MinIO does not take the model repository: {error}") from error
 
 
 def _settings(start: Start) -> dict[str, str]:
@@ -90,7 +111,8 @@ MINIO = Server(
     ports=("client",),
     parts={"minio": _fill},
     command=_command,
-    is_ready=lambda start: look.says_ok(f"{url(start)}/minio/health/ready"),
+    is_ready=_is_ready,
     settings=_settings,
     once_ready=_make_repository,
+    scrape={"job": "minio", "port": "client", "__metrics_path__": "/minio/v2/metrics/cluster"},
 )

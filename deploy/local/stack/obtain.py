@@ -17,6 +17,7 @@ from deploy.local.stack.run import locked
 from deploy.local.stack.server import Server
 from libs.errors import Unavailable
 
+_LISTS = Path("/var/lib/apt/lists")
 _FETCH_S = 600.0
 _BUILD_S = 1500.0
 """`go build` of MinIO took 166 s on two idle cores."""
@@ -110,11 +111,10 @@ def pip_install(requirement: str, target: Path, guard: Guard, log: Path) -> None
 def debian(package: str, folder: Path, guard: Guard, log: Path) -> None:
     """Unpack a Debian package into a folder; nothing is installed, and no service starts."""
     apt = tool("apt-get", f"this is no Debian: put the programs of {package} on the PATH")
-    lists = Path("/var/lib/apt/lists")
-    if not any(lists.glob("*_Packages*")):
+    if not any(_LISTS.glob("*_Packages*")):
         if os.geteuid() != 0:
             raise Unavailable(
-                f"{package} cannot be had: {lists} is empty; as root: apt-get update, "
+                f"{package} cannot be had: {_LISTS} is empty; as root: apt-get update, "
                 f"or apt-get install {package}"
             )
         guard.run(Command(argv=(apt, "update"), folder=folder), log=log, deadline_s=_FETCH_S)

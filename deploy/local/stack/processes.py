@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def await_end(run: Path, names: Sequence[str], *, deadline_s: float) -> bool:
     return True
 
 
-def reap(pids: Sequence[int]) -> None:
+def reap(pids: Iterable[int]) -> None:
     """Let go of those that were children of this process and have ended."""
     for pid in pids:
         with suppress(ChildProcessError):

@@ -23,6 +23,8 @@ class Rise:
         self._guard = guard
         self._say = say
         self._ready_s = ready_s
+        self._refusal = ""
+        """Why a server that answers is not ready."""
         self._pids: dict[str, int] = {}
         """Of what was started here."""
 
@@ -61,9 +63,14 @@ class Rise:
             raise Unavailable(
                 f"{server.name} ended with {code} instead of answering:\n{last_lines(log)}"
             )
-        if not server.is_ready(self._look(server)):
+        look = self._look(server)
+        try:
+            if not server.is_ready(look):
+                return False
+            server.once_ready(look)
+        except Unavailable as error:
+            self._refusal = str(error)
             return False
-        server.once_ready(self._look(server))
         took_s = time.monotonic() - self._began
         self._say(server.name, "runs already" if pid is None else f"ready after {took_s:.1f} s")
         return True
@@ -73,6 +80,7 @@ class Rise:
             return
         raise DeadlineExceeded(
             f"waited {self._ready_s:g} s for {', '.join(waiting)} to answer:\n"
+            f"{self._refusal}\n"
             f"{last_lines(self._run.log(waiting[0]))}"
         )
 

@@ -1,6 +1,6 @@
 """What a server is to the stack: how it is had, started, found ready, and told to others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,9 +45,10 @@ class Server:
     settings: Callable[[Start], Mapping[str, str]]
     """What others must know of it, `ATHANOR_<NAME>` by name."""
     once_ready: Callable[[Start], None] = lambda _: None
-    """What to do when it answers, before others may need it; safe to repeat."""
-    after_end: Callable[[Start], None] = lambda _: None
-    """What to remove when no process of it is left."""
+    """What to do when it answers, before others may need it; safe to repeat. While it raises
+    `Unavailable`, the server counts as not ready."""
+    strays: Callable[[Start, Sequence[int]], Sequence[Path]] = lambda *_: ()
+    """What its processes would leave outside its folder if they were killed now."""
     needs: tuple[str, ...] = ()
     """Servers that must answer before it starts."""
     scrape: Mapping[str, str] = field(default_factory=dict)

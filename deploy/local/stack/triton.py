@@ -5,9 +5,11 @@ It reads its model repository straight from MinIO. Loading models and shared mem
 on the command line, since Triton takes it nowhere else: other users of the machine can read it.
 """
 
+import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +26,8 @@ _NUMPY = "1.26.4"
 _NUMPY_PART = f"triton-numpy-{_NUMPY}"
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _SHARED = Path("/dev/shm")
+_MODELS = re.compile(r" (/tmp/(?:folder)\w{6})/")
+"""Where this release puts a model; each has a process with the path on its command line."""
 
 
 def _fill_wheel(folder: Path, guard: Guard, log: Path) -> None:
@@ -88,6 +92,8 @@ def _arguments(start: Start, backends: Path) -> list[str]:
         f"--backend-config=python,shm-region-prefix-name={_shared_prefix(start)}",
         "--model-control-mode=explicit",
         "--exit-timeout-secs=5",
+        # A candidate whose weights are refused must not make the others look dead.
+        "--strict-readiness=false",
         *("--http-address=127.0.0.1", f"--http-port={ports['http']}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={ports['client']}"),
         *("--metrics-address=127.0.0.1", f"--metrics-port={ports['metrics']}"),
@@ -120,11 +126,17 @@ def _shared_prefix(start: Start) -> str:
     return f"athanor-{sha256(str(start.folder).encode()).hexdigest()[:12]}-"
 
 
-def _forget_shared_memory(start: Start) -> None:
-    """Remove the shared memory that a killed server leaves."""
-    for path in _SHARED.glob(f"{_shared_prefix(start)}*"):
-        with suppress(FileNotFoundError):
-            path.unlink()
+def _strays(start: Start, pids: Sequence[int]) -> list[Path]:
+    """Return its shared memory, and the folders where it put models that it read from MinIO."""
+    shared = _SHARED.glob(f"{_shared_prefix(start)}*")
+    models = {found for pid in pids for found in _MODELS.findall(_command_line(pid))}
+    return [*shared, *map(Path, sorted(models))]
+
+
+def _command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
 
 
 def _settings(start: Start) -> dict[str, str]:
@@ -147,7 +159,7 @@ def replica(number: int) -> Server:
             f"http://127.0.0.1:{start.ports['http']}/v2/health/ready"
         ),
         settings=_settings,
-        after_end=_forget_shared_memory,
+        strays=_strays,
         needs=("minio",),
         scrape={"job": "triton", "port": "metrics"},
     )
