@@ -33,7 +33,7 @@ _GOAL = 0.95
 
 
 def run(quick: bool) -> list[Row]:
-    size_mib, count, repeats = (64, 50, 2) if quick else (1024, 400, 5)
+    size_mib, count, repeats = (64, 50, 2) if quick else (1024, 200, 5)
     settings = stack.settings()
     with tempfile.TemporaryDirectory() as folder, fresh_namespace(settings) as namespace:
         place = Path(folder)
@@ -44,7 +44,7 @@ def run(quick: bool) -> list[Row]:
         peer = _Peer(client(settings), f"{namespace}artifacts", place)
         return [
             *_large_rows(ours, peer, size_mib, repeats),
-            *_small_rows(ours, peer, count, repeats),
+            *_small_rows(ours, peer, count, 3 * repeats),
         ]
 
 
