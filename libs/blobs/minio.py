@@ -17,6 +17,7 @@ Deletes are unconditional. Nobody is kept from reading what a bucket's policy le
 over plain http nothing is hidden from the network.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -98,7 +99,7 @@ class MinioBlobs:
         """See `Blobs.create`. A large file that a killed call sent in part is gone on with.
 
         Raises:
-            Corrupt: the source changed while it was sent.
+            Corrupt: the source was cut off while it was read, or a byte changed on the way.
             Forbidden: also where the bucket is absent and these credentials may not make it.
         """
         names.check(name)
@@ -196,14 +197,14 @@ class MinioBlobs:
             self._look(name, etag)
             upload = Upload(s3=self._s3, bucket=bucket, key=key, name=name, source=source)
             return upload.send(condition=condition, metadata=metadata)
-        whole = Span(0, source.size_bytes)
+        data = source.read(Span(0, source.size_bytes))
 
         def body() -> Body:
             if source.size_bytes > _ASKS_FIRST_BYTES:
                 self._look(name, etag)
-            return Body(source, whole)
+            return Body(data)
 
-        digest = {"x-amz-checksum-sha256": checksum([source.digest(whole)])}
+        digest = {"x-amz-checksum-sha256": checksum([hashlib.sha256(data).digest()])}
         headers = {**condition, **metadata, **digest}
         return self._ask("PUT", name, _etag, headers=headers, body=body)
 

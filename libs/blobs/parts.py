@@ -18,8 +18,9 @@ from libs.errors import Corrupt
 PART_BYTES = 16 << 20
 """Large enough that a request's fixed cost does not show, small enough to be sent again."""
 _MAX_PARTS = 10_000  # S3's limit for one object
-_PIECE_BYTES = 128 << 10
+_READ_BYTES = 128 << 10
 """Fits a cache of the processor: a piece of 1 MiB costs half as much again in processor time."""
+_SEND_BYTES = 1 << 20
 
 
 class Span(NamedTuple):
@@ -73,39 +74,39 @@ class Source:
         self._content = content
         self.size_bytes = size_bytes
 
-    def read(self, span: Span) -> bytes | memoryview:
+    def read(self, span: Span) -> memoryview:
         """Return a span. Raises `Corrupt` when the file was cut off meanwhile."""
         if isinstance(self._content, bytes):
             return memoryview(self._content)[span.start : span.start + span.size_bytes]
         data = os.pread(self._content, span.size_bytes, span.start)
         if len(data) < span.size_bytes:
             raise Corrupt(f"the source was cut off at {span.start + len(data)} bytes while read")
-        return data
+        return memoryview(data)
 
     def digest(self, span: Span) -> bytes:
-        """Return the sha256 of a span."""
+        """Return the sha256 of a span, read in pieces."""
         digest = hashlib.sha256()
-        for piece in _pieces(span):
-            digest.update(self.read(piece))
+        for start in range(span.start, span.start + span.size_bytes, _READ_BYTES):
+            size_bytes = min(_READ_BYTES, span.start + span.size_bytes - start)
+            digest.update(self.read(Span(start, size_bytes)))
         return digest.digest()
 
 
 class Body:
-    """One span as a request's body: urllib3 reads it piece by piece, each with its own timeout."""
+    """A request's body that urllib3 sends in pieces, each with its own timeout."""
 
-    def __init__(self, source: Source, span: Span) -> None:
-        self._source = source
-        self._size_bytes = span.size_bytes
-        self._pieces = _pieces(span)
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._pieces = iter(range(0, len(data), _SEND_BYTES))
 
     def __len__(self) -> int:
-        return self._size_bytes
+        return len(self._data)
 
-    def read(self, size_bytes: int = -1) -> bytes | memoryview:
+    def read(self, size_bytes: int = -1) -> memoryview:
         """Return the next piece, nothing at the end; how long it is is decided here."""
         del size_bytes
-        piece = next(self._pieces, None)
-        return b"" if piece is None else self._source.read(piece)
+        start = next(self._pieces, len(self._data))
+        return self._data[start : start + _SEND_BYTES]
 
 
 @contextmanager
@@ -116,8 +117,3 @@ def opened(content: bytes | Path) -> Iterator[Source]:
         return
     with content.open("rb") as file:
         yield Source(file.fileno(), os.fstat(file.fileno()).st_size)
-
-
-def _pieces(span: Span) -> Iterator[Span]:
-    for start in range(span.start, span.start + span.size_bytes, _PIECE_BYTES):
-        yield Span(start, min(_PIECE_BYTES, span.start + span.size_bytes - start))

@@ -6,8 +6,8 @@ is remembered on this side. Completing names every part's etag, and is condition
 an upload that another writer filled with other bytes is refused, never mixed.
 """
 
+import hashlib
 import itertools
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,11 +17,12 @@ from xml.etree import ElementTree
 
 from urllib3 import BaseHTTPResponse
 
-from libs.blobs.parts import Body, Source, Span, spans
+from libs.blobs.parts import Body, Source, Span, checksum, spans
 from libs.blobs.s3 import S3, Headers, Request
 from libs.errors import Conflict, NotFound, Unavailable
 
 STREAMS = 4
+"""Each holds one part in memory."""
 _ALGORITHM = {"x-amz-checksum-algorithm": "SHA256"}
 
 
@@ -84,13 +85,14 @@ class Upload:
                     each.cancel()
 
     def _send_part(self, number: int, span: Span, query: Headers) -> _Part:
-        sha256 = b64encode(self.source.digest(span)).decode()
+        data = self.source.read(span)  # into memory: read once, for the digest and for the wire
+        sha256 = checksum([hashlib.sha256(data).digest()])
         request = Request(
             what=f"part {number} of {self.name}",
             method="PUT",
             bucket=self.bucket,
             key=self.key,
-            body=lambda: Body(self.source, span),
+            body=lambda: Body(data),
             headers={"x-amz-checksum-sha256": sha256},
             query={"partNumber": str(number), **query},
         )
@@ -161,7 +163,7 @@ class Upload:
         return parts
 
     def _is(self, part: _Part, place: Span) -> bool:
-        return part.sha256 == b64encode(self.source.digest(place)).decode()
+        return part.sha256 == checksum([self.source.digest(place)])
 
     def _listed(self, upload_id: str) -> Iterator[tuple[_Part, int]]:
         marker = "0"

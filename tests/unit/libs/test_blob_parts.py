@@ -1,6 +1,7 @@
 """How content is cut and digested; the composite checksum is compared with one MinIO gave."""
 
 import hashlib
+import random
 from base64 import b64encode
 from itertools import pairwise
 
@@ -44,13 +45,20 @@ def test_a_file_and_its_bytes_have_one_checksum(tmp_path, size_bytes):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "file"])
-def test_a_body_is_read_in_pieces_that_make_up_its_span(tmp_path, kind):
+def test_a_span_is_read_and_digested_alike_from_memory_and_from_a_file(tmp_path, kind):
     content = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(content)
     with opened(content if kind == "bytes" else tmp_path / "file") as source:
-        body = Body(source, Span(1000, 2_500_000))
-        read = b"".join(iter(body.read, b""))
-    assert (len(body), read) == (2_500_000, content[1000:2_501_000])
+        assert source.read(Span(1000, 2_500_000)) == content[1000:2_501_000]
+        expected = hashlib.sha256(content[1000:2_501_000]).digest()
+        assert source.digest(Span(1000, 2_500_000)) == expected
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 1 << 20, 2_500_000])
+def test_a_body_is_read_in_pieces_that_make_it_up(size_bytes):
+    content = random.Random(0).randbytes(size_bytes)
+    body = Body(memoryview(content))
+    assert (len(body), b"".join(iter(body.read, b""))) == (size_bytes, content)
 
 
 def test_a_file_cut_off_while_it_is_sent_is_corrupt(tmp_path):
