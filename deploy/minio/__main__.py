@@ -20,10 +20,11 @@ def main() -> int:
     given = _arguments()
     try:
         keys = secret_keys(given.secrets, make=given.verb == "apply")
-        changes = _server(os.environ).changes(keys)
+        server = _server(os.environ)
+        changes = server.changes(keys)
         for change in changes:
             if given.verb == "apply":
-                change.make()
+                server.make(change)
             print(change.text)  # noqa: T201 - the command's output
     except ServiceError as error:
         sys.exit(f"{kind_of(error).__name__}: {error}")

@@ -7,7 +7,7 @@ somebody made by hand shows up as drift. Users' secrets are files, one a service
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from libs.blobs.s3_errors import code_of
 from libs.errors import Forbidden, InvalidInput, Unavailable
 
 _REGION = "us-east-1"
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 30.0
 _MIN_SECRET = 8  # MinIO takes no shorter one
 _STALE = "stale_uploads_expiry"
 _STALE_AFTER = "24h"
@@ -75,13 +75,23 @@ class Server:
             Forbidden: these are no administrator's credentials.
             Unavailable: the server does not answer.
         """
-        try:
+        with self._failures():
             return [
                 *self._bucket_changes(),
                 *self._scratch_changes(),
                 *(each for name in RIGHTS for each in self._user_changes(name, keys)),
                 *self._stale_changes(),
             ]
+
+    def make(self, change: Change) -> None:
+        """Make one change; raises as `changes`."""
+        with self._failures():
+            change.make()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
         except (S3Error, MinioAdminException) as error:
             raise Forbidden(
                 f"MinIO at {self._endpoint} refuses what only an administrator may: {error}"

@@ -36,7 +36,7 @@ def server(minio, keys):
     """The server with everything applied."""
     server = at(minio.settings)
     for change in server.changes(keys):
-        change.make()
+        server.make(change)
     return server
 
 
@@ -136,7 +136,7 @@ def test_drift_is_seen_and_undone(minio, server, keys):
         "give user rights-trainer its policy",
     ]
     for change in changes:
-        change.make()
+        server.make(change)
     assert server.changes(keys) == []
 
 
