@@ -5,9 +5,11 @@ stays away for the session time, that thread leaves the group. Assignment is coo
 member that comes or goes interrupts only the partitions that move.
 """
 
+import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +31,7 @@ _LEAST_SESSION_S = 6.0
 """What brokers allow for a member that is silent because its process died."""
 _JOIN_S = 1.0
 """How long a question about the member's partitions waits for it to have any."""
+_JOIN_POLL_S = 0.05
 
 
 class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
@@ -49,7 +52,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         self._group = group
         self._session_s = session_s
         self._clock = clock
-        self._paused = False
+        self._paused = self._beating = self._closed = False
+        self._joining: Future[None] | None = None
         self._ready: deque[ConsumerRecord] = deque()
         self._committed: dict[TopicPartition, int] = {}
         self._taken: dict[TopicPartition, deque[ConsumerRecord]] = {}
@@ -72,16 +76,19 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def close(self) -> None:
         """Leave the group; idempotent."""
+        self._closed = True
+        if self._joining is not None:
+            wait([self._joining], self._servers.deadline_s)
         self._kafka.close(autocommit=False, timeout_ms=self._servers.deadline_ms)
 
     def poll(self, timeout_s: float) -> Message | None:
         give_up = time.monotonic() + timeout_s
         if time.monotonic() >= self._next_beat:
             self._beat(0.0)
-        while self._paused or not self._ready:
+        while not self._may_hand_out():
             left_s = give_up - time.monotonic()
             self._fetch(max(0.0, left_s))
-            if left_s <= 0 and (self._paused or not self._ready):
+            if left_s <= 0 and not self._may_hand_out():
                 self._ask_if_silent()
                 return None
         return self._hand_out(self._ready.popleft())
@@ -101,7 +108,6 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def resume(self) -> None:
         self._paused = False
-        self._kafka.resume(*self._kafka.assignment())
 
     @property
     def depth(self) -> int:
@@ -160,10 +166,35 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         )
 
     def _fetch(self, timeout_s: float) -> None:
-        """Take up what came, and what changed in the group."""
-        if self._paused:
-            self._kafka.pause(*self._kafka.assignment())
+        """Take up what came, and what changed in the group; return within about `timeout_s`.
+
+        kafka-python 3.0 forgets a join that ends between two polls and joins again, which shares
+        out the group again. So a join is seen through by a thread of its own, and nothing else
+        asks Kafka meanwhile.
+        """
+        if self._joining is None:
+            self._poll_kafka(timeout_s)
+            if self._joined():
+                return
+            self._joining = _apart(self._see_join_through)
+            timeout_s = 0.0
+        if wait([self._joining], timeout_s).done:
+            joined, self._joining = self._joining, None
+            joined.result()
+
+    def _see_join_through(self) -> None:
+        give_up = time.monotonic() + self._session_s
+        while not self._joined() and not self._closed and time.monotonic() < give_up:
+            self._poll_kafka(_JOIN_POLL_S)
+
+    def _poll_kafka(self, timeout_s: float) -> None:
+        if self._state() is MemberState.REBALANCING:
+            # It also forgets, for good, a join that new partitions caused and that one poll did
+            # not see through. Only a call that is not public reminds it.
+            self._kafka._coordinator.request_rejoin()
         self._next_beat = time.monotonic() + self._session_s / 4
+        change = self._kafka.pause if self._paused or self._beating else self._kafka.resume
+        change(*self._kafka.assignment())
         with self._servers.asked_to(f"poll for {self._group}"):
             batches = self._kafka.poll(timeout_ms=int(timeout_s * 1000), max_records=_BATCH)
         for partition, records in batches.items():
@@ -174,10 +205,14 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def _beat(self, timeout_s: float) -> None:
         """Poll for the sake of membership alone."""
-        self._kafka.pause(*self._kafka.assignment())
-        self._fetch(timeout_s)
-        if not self._paused:
-            self._kafka.resume(*self._kafka.assignment())
+        self._beating = True
+        try:
+            self._fetch(timeout_s)
+        finally:
+            self._beating = False
+
+    def _may_hand_out(self) -> bool:
+        return bool(self._ready) and not self._paused and self._joining is None
 
     def _hand_out(self, record: ConsumerRecord) -> Message:
         self._taken.setdefault(_place(record), deque()).append(record)
@@ -193,6 +228,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def _commit(self, partition: TopicPartition, message: Message) -> bool:
         """Commit and return True; False while the group is being shared out."""
+        if self._joining is not None:
+            return False
         if partition not in self._kafka.assignment():
             raise self._moved(message)
         after = message.offset + 1
@@ -203,7 +240,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
                     timeout_ms=self._servers.deadline_ms,
                 )
         except (RebalanceInProgressError, CommitFailedError):
-            if self._kafka.group_metadata().state is MemberState.UNJOINED:
+            if self._state() is MemberState.UNJOINED:
                 raise self._moved(message) from None
             return False
         self._settle(partition, after)
@@ -235,14 +272,18 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         return self._committed[partition]
 
     def _partitions(self) -> list[TopicPartition]:
-        """Return what this member owns, after a moment's wait where it is only joining."""
-        give_up = time.monotonic() + _JOIN_S
-        while not self._joined() and time.monotonic() < give_up:
-            self._beat(0.02)
-        return list(self._kafka.assignment())
+        """Return what this member owns: nothing while it is joining, after a moment's wait."""
+        if not self._joined():
+            self._beat(0.0)
+        if self._joining is not None:
+            self._beat(_JOIN_S)
+        return [] if self._joining is not None else list(self._kafka.assignment())
 
     def _joined(self) -> bool:
-        return self._kafka.group_metadata().state is MemberState.STABLE
+        return self._state() is MemberState.STABLE
+
+    def _state(self) -> MemberState:
+        return self._kafka.group_metadata().state
 
     def _ask_if_silent(self) -> None:
         """Tell a bus without messages from one that is down: kafka-python waits on both.
@@ -251,13 +292,14 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
             Unavailable: the group could not be joined, or the brokers do not answer.
         """
         silent_s = time.monotonic() - self._heard
+        if self._joining is not None:
+            if silent_s > self._servers.deadline_s + self._session_s:
+                raise Unavailable(f"{self._servers}: {self._group} not joined for {silent_s:.0f} s")
+            return
         if silent_s < self._servers.deadline_s:
             return
-        partitions = list(self._kafka.assignment())
-        if not self._joined() and silent_s > self._servers.deadline_s + self._session_s:
-            raise Unavailable(f"{self._servers}: {self._group} not joined for {silent_s:.0f} s")
         with self._servers.asked_to(f"answer {self._group}"):
-            if partitions:
+            if partitions := list(self._kafka.assignment()):
                 self._kafka.end_offsets(partitions[:1], timeout_ms=self._servers.deadline_ms)
         self._heard = time.monotonic()
 
@@ -266,6 +308,21 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def _age_s(self, timestamp_ms: int) -> float:
         return max(0.0, self._clock.now() - timestamp_ms / 1000)
+
+
+def _apart(act: Callable[[], None]) -> "Future[None]":
+    """Do something in a thread that dies with the process."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            act()
+            done.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="joining", daemon=True).start()
+    return done
 
 
 def _place(record: ConsumerRecord) -> TopicPartition:

@@ -1,13 +1,11 @@
 """What every bus promises, whichever adapter stands behind the port."""
 
-import functools
 import itertools
 import multiprocessing
 import threading
 import time
-import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,10 +16,9 @@ from prometheus_client import REGISTRY
 
 from libs.blobs.folder import FolderBlobs
 from libs.bus.consume import consume
-from libs.bus.kafka import KafkaBus
 from libs.bus.port import MAX_VALUE_BYTES, Bus, Consumer, Message, Topic
-from libs.bus.sqlite import SqliteBus
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound, Unavailable
+from tests import buses
 
 PATIENCE_S = 20.0
 KEYS = [f"key-{number}" for number in range(16)]
@@ -36,27 +33,11 @@ class Adapter:
     session_s: float
 
 
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Adapter:
-    return Adapter(functools.partial(SqliteBus, tmp_path / "bus.sqlite", session_s=0.4), 0.4)
-
-
-@pytest.fixture
-def kafka(stack: Mapping[str, str]) -> Iterator[Adapter]:
-    namespace = f"contract-{uuid.uuid4().hex[:8]}-"
-    open_bus = functools.partial(
-        KafkaBus, stack["ATHANOR_KAFKA"], namespace=namespace, session_s=1.0
-    )
-    yield Adapter(open_bus, 1.0)
-    cleaner = open_bus()
-    cleaner.topics.delete(cleaner.topics.existing())
-    cleaner.close()
-
-
-@pytest.fixture(params=["sqlite", "kafka"])
-def adapter(request: pytest.FixtureRequest) -> Adapter:
-    found: Adapter = request.getfixturevalue(request.param)
-    return found
+@pytest.fixture(params=buses.ADAPTERS)
+def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
+    session_s = {"sqlite": 0.4, "kafka": 2.0}[request.param]
+    with buses.opener(request.param, request, tmp_path, session_s=session_s) as open_bus:
+        yield Adapter(open_bus, session_s)
 
 
 @pytest.fixture
@@ -100,7 +81,7 @@ def poll_for(consumer: Consumer, seconds: float) -> list[Message]:
     return [message for message in polled if message is not None]
 
 
-def settle(consumers: Sequence[Consumer], seconds: float = 1.0) -> None:
+def settle(consumers: Sequence[Consumer], seconds: float = 2.0) -> None:
     """Poll every member for a while, so that a rebalance ends before anything is published."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
