@@ -54,7 +54,7 @@ class ElasticsearchSearch:
         """Open the index, empty if it is new or was written in an older format.
 
         Raises:
-            Conflict: a newer Athanor wrote it.
+            InvalidInput: a newer Athanor wrote it.
         """
         return ElasticsearchIndex(self._server, self._versions(name))
 

@@ -2,13 +2,14 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event, Semaphore
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from libs.clock import Clock
-from libs.errors import Conflict, NotFound
+from libs.errors import Conflict, InvalidInput, NotFound
 from libs.search.elastic import bulk, documents, versions
 from libs.search.elasticsearch import ElasticsearchSearch
 from libs.search.port import Entry
@@ -188,10 +189,11 @@ def test_an_index_of_an_older_format_is_begun_anew_and_one_of_a_newer_refused(
     search, monkeypatch, step
 ):
     with monkeypatch.context() as patched:
-        patched.setattr(documents, "FORMAT_VERSION", documents.FORMAT_VERSION + step)
+        other = replace(documents.SCHEMA, version=documents.SCHEMA.version + step)
+        patched.setattr(documents, "SCHEMA", other)
         search.rebuild("i", entries(1))
     if step < 0:
         assert len(search.index("i")) == 0
     else:
-        with pytest.raises(Conflict, match="newer"):
+        with pytest.raises(InvalidInput, match="newer"):
             search.index("i")

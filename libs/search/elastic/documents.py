@@ -10,19 +10,32 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from libs.schema import KEY, Schema
 from libs.search.port import Entry
 from libs.search.rank import K1, B
 from libs.words import TERMS_VERSION, terms
 
-FORMAT_VERSION = 1
-"""Of what is stored; rises with `documents` and `settings`."""
+SCHEMA = Schema(name="a search index", version=1)
+"""Of what is stored; rises with `document` and `mappings`."""
+TERMS = Schema(name="a search index of terms", version=TERMS_VERSION)
 _MAX_UNITS = 255
 """UTF-16 units of a token: the white space analyser cuts a longer one into several."""
 
 
 def meta() -> dict[str, int]:
     """Return what an index says of itself."""
-    return {"format_version": FORMAT_VERSION, "terms_version": TERMS_VERSION}
+    return {KEY: SCHEMA.version, "terms_version": TERMS.version}
+
+
+def check(meta: Mapping[str, int]) -> None:
+    """Raise unless an index that says this of itself can be read.
+
+    Raises:
+        Corrupt: an older Athanor wrote it, or none.
+        InvalidInput: a newer one.
+    """
+    SCHEMA.check(meta.get(KEY))
+    TERMS.check(meta.get("terms_version"))
 
 
 def settings(num_shards: int) -> dict[str, Any]:

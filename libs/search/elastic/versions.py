@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from libs.clock import Clock
-from libs.errors import Busy, Conflict, ServiceError, Unavailable
+from libs.errors import Busy, Conflict, Corrupt, ServiceError, Unavailable
 from libs.search.elastic import bulk, documents, names
 from libs.search.elastic.server import Gone, Server
 
@@ -55,16 +55,20 @@ class Versions:
         """Delete what is left over or cannot be read; tell whether there is an index.
 
         Raises:
-            Conflict: a newer Athanor wrote it.
+            InvalidInput: a newer Athanor wrote it.
         """
         found = self._all()
-        live = self._live(found)
-        if live is not None and self._is_outdated(live):
-            _LOGGER.warning("index %s is begun anew, empty: it says %s", self.alias, live.meta)
-            self._delete(live.name)
-            live = None
         self._sweep(found)
-        return live is not None
+        live = self._live(found)
+        if live is None:
+            return False
+        try:
+            documents.check(live.meta)
+        except Corrupt as error:
+            _LOGGER.warning("index %s is begun anew, empty: %s", self.alias, error)
+            self._delete(live.name)
+            return False
+        return True
 
     def write(self, actions: Sequence[bulk.Action]) -> None:
         """Do the actions on the live version, made if there is none, all on the same one."""
@@ -120,14 +124,6 @@ class Versions:
             meta = each.get("mappings", {}).get("_meta", {})
             found.append(Version(name, index["uuid"], created_s, aliases, meta))
         return found
-
-    def _is_outdated(self, live: Version) -> bool:
-        mine = documents.meta()
-        if any(live.meta.get(part, 0) > number for part, number in mine.items()):
-            raise Conflict(
-                f"index {self.alias}: expected {mine}, a newer Athanor wrote {live.meta}"
-            )
-        return live.meta != mine
 
     def _ensure(self) -> Version:
         """Return the live version, made if there is none."""
