@@ -80,6 +80,7 @@ class Worker:
 
     def start(self) -> None:
         """Join the group of workers and begin. Raises `NotFound` if the topic is not declared."""
+        self._home.mkdir(parents=True, exist_ok=True)  # whose disk is measured
         consumer = self._operations.bus.subscribe([self._operations.commands], group=self._group)
         self._start("commands", partial(self._consume, consumer))
         self._start("leases", partial(self._every, self._keep_s, self._keep, self._left))
