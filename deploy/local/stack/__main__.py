@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from deploy.local.stack import bring
 from deploy.local.stack.run import Run
-from libs.errors import ServiceError, kind_of
+from libs.errors import ServiceError, kind_of, scarce
 from libs.launcher import signals_as_interrupt
 
 _INTERRUPTED = 130
@@ -25,8 +25,11 @@ def main() -> int:
         with signals_as_interrupt():
             return _VERBS[given.verb](run, given)
     except ServiceError as error:
-        _say_error(f"{kind_of(error).__name__}: {error}")
-        return 1
+        return _failed(error)
+    except OSError as error:
+        if (busy := scarce(error)) is None:
+            raise
+        return _failed(busy)
     except KeyboardInterrupt:
         _say_error("stopped; what this command started is ended")
         return _INTERRUPTED
@@ -111,6 +114,11 @@ def _say(server: str, what: str) -> None:
 
 def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - the command's output
+
+
+def _failed(error: ServiceError) -> int:
+    _say_error(f"{kind_of(error).__name__}: {error}")
+    return 1
 
 
 def _say_error(line: str) -> None:

@@ -173,7 +173,7 @@ def _kill(run: Run, names: Sequence[str]) -> None:
             strays |= set(SERVERS[name].strays(Start(run=run, name=name), pids))
             processes.send(run.folder, name, pids, signal.SIGKILL)
             killed |= set(pids)
-        if processes.await_end(run.folder, names, deadline_s=_KILL_S):
+        if processes.await_end(run.folder, names, deadline_s=_KILL_S, pids=killed):
             break
     else:
         raise DeadlineExceeded(

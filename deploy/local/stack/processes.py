@@ -53,14 +53,27 @@ def send(run: Path, name: str, pids: Sequence[int], number: int) -> None:
                 os.close(file)
 
 
-def await_end(run: Path, names: Sequence[str], *, deadline_s: float) -> bool:
-    """Return whether all processes of the servers end in time."""
+def await_end(
+    run: Path, names: Sequence[str], *, deadline_s: float, pids: Iterable[int] = ()
+) -> bool:
+    """Return whether all processes of the servers, and `pids`, end in time."""
     give_up = time.monotonic() + deadline_s
-    while any(name in members(run) for name in names):
+    seen = set(pids)
+    while True:
+        running = members(run)
+        seen |= {pid for name in names for pid in running.get(name, [])}
+        if not any(map(_lives, seen)):
+            return True
         if time.monotonic() > give_up:
             return False
         time.sleep(_LOOK_S)
-    return True
+
+
+def _lives(pid: int) -> bool:
+    """True until the process holds nothing any more; its mark is gone well before its files are."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def reap(pids: Iterable[int]) -> None:

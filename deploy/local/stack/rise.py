@@ -67,7 +67,8 @@ class Rise:
         try:
             if not server.is_ready(look):
                 return False
-            server.once_ready(look)
+            if pid is not None:
+                server.once_ready(look)
         except Unavailable as error:
             self._refusal = str(error)
             return False

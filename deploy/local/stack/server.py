@@ -45,8 +45,8 @@ class Server:
     settings: Callable[[Start], Mapping[str, str]]
     """What others must know of it, `ATHANOR_<NAME>` by name."""
     once_ready: Callable[[Start], None] = lambda _: None
-    """What to do when it answers, before others may need it; safe to repeat. While it raises
-    `Unavailable`, the server counts as not ready."""
+    """What to do when it was started and answers, before others may need it; safe to repeat. While
+    it raises `Unavailable`, the server counts as not ready."""
     strays: Callable[[Start, Sequence[int]], Sequence[Path]] = lambda *_: ()
     """What its processes would leave outside its folder if they were killed now."""
     needs: tuple[str, ...] = ()

@@ -61,7 +61,8 @@ def _backends(start: Start, packages: Path) -> Path:
     stub = server / "python_backend_stubs" / _PYTHON.removeprefix("python")
     if not stub.exists():
         raise Unavailable(f"Triton's python backend has no stub for {_PYTHON}: use Python 3.11")
-    shutil.copytree(server / "backends" / "python", folder / "python", dirs_exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what still runs keeps its file; it is busy
+    shutil.copytree(server / "backends" / "python", folder / "python")
     shutil.copy(stub / "triton_python_backend_stub", folder / "python")
     return folder
 
@@ -105,7 +106,7 @@ def _environment(start: Start, packages: Path, python: Path) -> dict[str, str]:
     from deploy.local.programs import THREADS
 
     libraries = (
-        sysconfig.get_config_var("LIBDIR"),
+        library_folder(),
         packages / "nvidia_pytriton.libs",
         packages / "pytriton/tritonserver/external_libs",
     )
@@ -120,6 +121,24 @@ def _environment(start: Start, packages: Path, python: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": THREADS,
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+
+
+def library_folder() -> Path:
+    """Return where the shared library of this Python lies: the stub of models is linked with it.
+
+    Raises:
+        Unavailable: this Python was built without, or it is another package.
+    """
+    name = f"lib{_PYTHON}.so.1.0"
+    folder = Path(sysconfig.get_config_var("LIBDIR"))
+    places = (folder, folder / (sysconfig.get_config_var("MULTIARCH") or ""))
+    for place in places:
+        if (place / name).exists():
+            return place
+    raise Unavailable(
+        f"Triton's models need {name}, found none in {folder}: apt-get install lib{_PYTHON}, "
+        "or build Python with --enable-shared"
+    )
 
 
 def _shared_prefix(start: Start) -> str:

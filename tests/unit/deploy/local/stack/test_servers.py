@@ -9,7 +9,7 @@ from deploy.local.stack.guard import Guard
 from deploy.local.stack.run import Run
 from deploy.local.stack.server import Start
 from deploy.local.stack.servers import SERVERS, chosen, default, with_needs
-from libs.errors import NotFound
+from libs.errors import NotFound, Unavailable
 
 
 def start(tmp_path, name):
@@ -53,6 +53,16 @@ def test_models_on_triton_see_the_stubs_numpy_before_the_projects(tmp_path):
     assert lines[0] == str(tmp_path / "cache" / "triton-numpy-1.26.4")
     assert len(lines) > 1
     assert all(line.endswith("site-packages") for line in lines[1:])
+
+
+def test_a_python_without_its_shared_library_is_told_before_a_model_fails(tmp_path, monkeypatch):
+    found = {"LIBDIR": str(tmp_path), "MULTIARCH": "x86_64-linux-gnu"}
+    monkeypatch.setattr(triton.sysconfig, "get_config_var", found.get)
+    with pytest.raises(Unavailable, match=r"need libpython3.*apt-get install libpython3"):
+        triton.library_folder()
+    (tmp_path / "x86_64-linux-gnu").mkdir()
+    (tmp_path / "x86_64-linux-gnu" / f"lib{triton._PYTHON}.so.1.0").touch()
+    assert triton.library_folder() == tmp_path / "x86_64-linux-gnu"
 
 
 @pytest.mark.parametrize("way", ["http-restricted-api", "grpc-restricted-protocol"])
