@@ -7,7 +7,7 @@ first column unless said otherwise, so that equal content gives equal bytes.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from libs.errors import Corrupt, InvalidInput
+from libs.schema import Schema, unchanged
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="a table", version=1, migrations={0: unchanged})
+"""Of all tables; 0 stands for tables that others made, which carry none."""
+CERTIFICATE = Schema(name="a certificate", version=1)
+VERSION_KEY = b"athanor_schema"
+"""Where a table's metadata carries its schema version."""
 
 
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema(list(columns.items()), metadata={"athanor_schema": str(SCHEMA_VERSION)})
+def table_schema(**columns: pa.DataType) -> pa.Schema:
+    """Return the columns of a table, with the schema version that is written."""
+    return pa.schema(list(columns.items()), metadata={VERSION_KEY: str(SCHEMA.version)})
 
 
-DOCUMENTS = _schema(
+DOCUMENTS = table_schema(
     document_id=pa.string(),  # sha256 of url and text
     url=pa.string(),
     title=pa.string(),
@@ -33,7 +39,7 @@ DOCUMENTS = _schema(
     num_words=pa.int32(),
     num_passages=pa.int32(),
 )
-PASSAGES = _schema(
+PASSAGES = table_schema(
     passage_id=pa.string(),  # sha256 of the passage's normalised words joined by a space
     document_id=pa.string(),
     url=pa.string(),
@@ -42,9 +48,9 @@ PASSAGES = _schema(
     num_words=pa.int32(),
     text=pa.string(),
 )
-REFUSALS = _schema(id=pa.string(), reason=pa.string(), detail=pa.string())
+REFUSALS = table_schema(id=pa.string(), reason=pa.string(), detail=pa.string())
 """What was refused: address or passage id, the reason's name, one sentence."""
-QUERIES = _schema(
+QUERIES = table_schema(
     query_id=pa.string(),
     text=pa.string(),
     kind=pa.string(),  # seed, template or feedback
@@ -53,8 +59,10 @@ QUERIES = _schema(
     item_id=pa.string(),  # exam item whose stem is the seed
     depth=pa.int32(),
 )
-HITS = _schema(passage_id=pa.string(), query_id=pa.string(), rank=pa.int32(), score=pa.float64())
-ITEMS = _schema(
+HITS = table_schema(
+    passage_id=pa.string(), query_id=pa.string(), rank=pa.int32(), score=pa.float64()
+)
+ITEMS = table_schema(
     item_id=pa.string(),
     topic=pa.string(),
     document_id=pa.string(),  # items of one document are clustered; the item's id if there is none
@@ -63,11 +71,11 @@ ITEMS = _schema(
     key=pa.int32(),  # index of the right option
     half=pa.string(),  # diagnosis or decision
 )
-HOLDOUT = _schema(passage_id=pa.string())
+HOLDOUT = table_schema(passage_id=pa.string())
 """Passages that an exam was made from: never indexed."""
-EXAM_TEXTS = _schema(item_id=pa.string(), exam_id=pa.string(), text=pa.string())
+EXAM_TEXTS = table_schema(item_id=pa.string(), exam_id=pa.string(), text=pa.string())
 """Every stem, option and key of a frozen set, one row a text, sorted by all columns."""
-RESPONSES = _schema(
+RESPONSES = table_schema(
     item_id=pa.string(),
     weights_digest=pa.string(),
     topic=pa.string(),
@@ -79,8 +87,8 @@ RESPONSES = _schema(
     num_tokens=pa.list_(pa.int32()),
     num_stem_tokens_cut=pa.int32(),  # off the stem's left, to fit the model's context
 )
-TOKEN_COUNTS = _schema(passage_id=pa.string(), num_tokens=pa.int32())
-LOSSES = _schema(step=pa.int32(), loss=pa.float64(), learning_rate=pa.float64())
+TOKEN_COUNTS = table_schema(passage_id=pa.string(), num_tokens=pa.int32())
+LOSSES = table_schema(step=pa.int32(), loss=pa.float64(), learning_rate=pa.float64())
 """Loss in nats per token, one row a step, from 0."""
 
 
@@ -104,13 +112,17 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise Corrupt(f"{path.name}: expected Parquet, got {error}") from error
-    version = int((table.schema.metadata or {}).get(b"athanor_schema", b"0"))
-    if version > SCHEMA_VERSION:
-        raise InvalidInput(f"{path.name}: schema {version} is newer than {SCHEMA_VERSION}")
+    _check_version(path, table.schema)
     missing = set(schema.names) - set(table.schema.names)
     if missing:
         raise InvalidInput(f"{path.name}: expected columns {schema.names}, without {missing}")
     return table.select(schema.names)
+
+
+def _check_version(path: Path, schema: pa.Schema) -> None:
+    found = (schema.metadata or {}).get(VERSION_KEY, b"0")
+    named = replace(SCHEMA, name=f"{path.name}, {SCHEMA.name},")
+    named.check(int(found) if found.isdigit() else found)
 
 
 def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
@@ -159,16 +171,21 @@ class Certificate:
     """Passages that overlapped and were left out."""
     ngram_words: int = 13
     segmenter_version: int = 1
-    schema_version: int = SCHEMA_VERSION
 
     def write(self, folder: Path) -> None:
         """Write `certificate.json`."""
-        write_json(folder / "certificate.json", asdict(self))
+        write_json(folder / "certificate.json", CERTIFICATE.stamped(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> "Certificate":
-        """Read a certificate. Raises `Corrupt` when the file is none."""
+        """Read a certificate.
+
+        Raises:
+            Corrupt: the file is none.
+            InvalidInput: a newer version of Athanor wrote it.
+        """
+        fields = CERTIFICATE.read(path.read_bytes())
         try:
-            return cls(**read_json(path))
+            return cls(**fields)
         except TypeError as error:
             raise Corrupt(f"{path}: expected a certificate, got {error}") from error

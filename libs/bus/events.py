@@ -16,7 +16,12 @@ from libs import telemetry
 from libs.bus.port import Bus, Message
 from libs.clock import Clock
 from libs.errors import InvalidInput
+from libs.schema import Schema, unchanged
 
+SCHEMA = Schema(name="an event", version=1, migrations={0: unchanged})
+"""Of the headers, and how the payload is held; what it may hold is its type's, versioned by
+package."""
+_VERSION = "ce_schemaversion"
 _CONTENT_TYPE = "application/protobuf"
 P = TypeVar("P", bound=Payload)
 
@@ -58,6 +63,7 @@ def publish(
         "ce_id": event_id or hashlib.sha256(named).hexdigest()[:32],
         "ce_type": payload.DESCRIPTOR.full_name,
         "ce_source": source,
+        _VERSION: str(SCHEMA.version),
         "ce_time": datetime.fromtimestamp((clock or Clock()).now(), UTC).isoformat(),
         "content-type": _CONTENT_TYPE,
     }
@@ -69,8 +75,9 @@ def parse(message: Message, payload: type[P]) -> Event[P]:
     """Read an event that carries a `payload`.
 
     Raises:
-        InvalidInput: another type of event, or bytes that are none.
+        InvalidInput: another type of event, or bytes that are none, or from a newer Athanor.
     """
+    _check_version(message)
     expected = payload.DESCRIPTOR.full_name
     found = message.headers.get("ce_type", "no ce_type")
     if found != expected:
@@ -85,3 +92,10 @@ def parse(message: Message, payload: type[P]) -> Event[P]:
         time=message.headers.get("ce_time", ""),
         payload=read,
     )
+
+
+def _check_version(message: Message) -> None:
+    found = message.headers.get(_VERSION, "0")
+    if not found.isdecimal():
+        raise InvalidInput(f"{message.topic}: expected a number in {_VERSION}, got {found!r}")
+    SCHEMA.check(int(found))

@@ -23,7 +23,9 @@ from libs.bus.port import Message as Letter
 from libs.clock import Clock
 from libs.errors import Conflict, Corrupt, DeadlineExceeded, InvalidInput, NotFound
 from libs.operations.record import Record, State, operation_name
+from libs.schema import Schema, unchanged
 
+COMMAND = Schema(name="a command", version=1, migrations={0: unchanged})
 _log = logging.getLogger(__name__)
 _TICK_S = 0.1
 """How often a watcher looks whether the record's etag changed."""
@@ -86,7 +88,7 @@ class Operations:
 
     def wake(self, record: Record) -> None:
         """Publish the command for a worker to take the operation; harmless to repeat."""
-        value = json.dumps({"operation": record.name}).encode()
+        value = json.dumps(COMMAND.stamped({"operation": record.name})).encode()
         headers = dict(record.trace) | {"content-type": "application/json"}
         self.bus.publish(self.commands, key=record.name, value=value, headers=headers)
 
@@ -220,11 +222,11 @@ def name_of(letter: Letter) -> str:
     """Return the operation that a command names.
 
     Raises:
-        InvalidInput: the message is no command.
+        InvalidInput: the message is no command, or a newer Athanor's.
     """
     try:
-        return str(json.loads(letter.value)["operation"])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(COMMAND.read(letter.value)["operation"])
+    except (Corrupt, KeyError) as error:
         raise InvalidInput(f"{letter.topic}: expected a command, got {error!r}") from error
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from libs.errors import Corrupt
+from libs.errors import Corrupt, InvalidInput
+from libs.schema import Schema, unchanged
 from libs.search.rank import Statistics
 from libs.words import TERMS_VERSION
 
@@ -23,6 +24,7 @@ CREATE TABLE IF NOT EXISTS entries(
     buried INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS state(generation INTEGER NOT NULL, terms_version INTEGER NOT NULL);
 """
+SCHEMA = Schema(name="a ledger", version=1, migrations={0: unchanged})
 _KEPT_FREQUENCIES = 1 << 14
 
 
@@ -49,9 +51,11 @@ class Ledger:
         """Open or create the ledger. Raises `Corrupt` when it cannot be read or is out of date."""
         self._database = sqlite3.connect(path, check_same_thread=False)
         try:
-            self._database.executescript("PRAGMA journal_mode=WAL;" + _SCHEMA)
+            SCHEMA.check(self._database.execute("PRAGMA user_version").fetchone()[0])
+            version = f"PRAGMA user_version={SCHEMA.version};"
+            self._database.executescript("PRAGMA journal_mode=WAL;" + _SCHEMA + version)
             self._load()
-        except (sqlite3.DatabaseError, Corrupt) as error:
+        except (sqlite3.DatabaseError, Corrupt, InvalidInput) as error:
             self._database.close()
             raise Corrupt(f"{path.name}: expected a ledger of entries, got {error}") from error
         self.frequencies = lru_cache(_KEPT_FREQUENCIES)(self._frequencies)

@@ -27,6 +27,7 @@ from services.loop.outcome import Outcome
 from services.loop.ports import Catalogue, Library, Services
 from services.loop.rounds import Order, RoundRecord, Rounds, StepRecord, new_round, resumed_id
 from services.loop.schedule import StepState
+from services.loop.summary import SCHEMA
 
 _METHOD = "StartRound"
 
@@ -179,7 +180,7 @@ class Intake:
     def _answered(self, record: RoundRecord) -> RoundRecord:
         """Fill in a round that was answered from the index: it has its artifact's steps."""
         path = self._artifacts.open(record.artifact_id, kind="round").path("round.json")
-        document: Mapping[str, Any] = read_json(path)
+        document = SCHEMA.migrated(read_json(path))
         steps = [_cached(step, document["steps"][step.name]) for step in record.steps]
         return replace(
             record.with_steps(*steps),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from libs.artifacts import Artifact, Artifacts, Finding
 from libs.formats import read_json
 from services.loop.notes import notes_of
+from services.loop.summary import SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,5 +79,6 @@ class Lineage:
 def _inputs(artifact: Artifact) -> Mapping[str, str]:
     if artifact.manifest.kind != "round":
         return artifact.manifest.inputs
-    steps: Mapping[str, Mapping[str, str]] = read_json(artifact.path("round.json"))["steps"]
+    document = SCHEMA.migrated(read_json(artifact.path("round.json")))
+    steps: Mapping[str, Mapping[str, str]] = document["steps"]
     return {name: step["artifact_id"] for name, step in steps.items() if step["artifact_id"]}

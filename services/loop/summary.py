@@ -10,18 +10,18 @@ from typing import Any
 
 from libs.artifacts import Artifacts
 from libs.blocks import Block, read_blocks
+from libs.schema import Schema
 from services.loop.binding import Bound
 from services.loop.outcome import Outcome
 from services.loop.rounds import RoundRecord, StepRecord
 from services.loop.schedule import StepState, ancestry, deciding_step
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="the summary of a round", version=1)
 
 
 def round_document(bound: Bound, record: RoundRecord) -> dict[str, Any]:
     """Return what `round.json` holds."""
-    return {
-        "schema_version": SCHEMA_VERSION,
+    document = {
         "recipe": bound.name,
         "parameters": bound.parameters,
         "as_of": record.as_of,
@@ -30,6 +30,7 @@ def round_document(bound: Bound, record: RoundRecord) -> dict[str, Any]:
         "attribution": record.attribution,
         "steps": {step.name: _step(bound, step) for step in settled(bound, record)},
     }
+    return SCHEMA.stamped(document)
 
 
 def report_document(bound: Bound, record: RoundRecord, artifacts: Artifacts) -> dict[str, Any]:

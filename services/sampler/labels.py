@@ -14,14 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from libs.errors import Conflict
-from libs.formats import SCHEMA_VERSION, read_json, read_table, write_json
+from libs.formats import read_json, read_table, table_schema, write_json
 from services.sampler.cluster import Clustering
 from services.sampler.tokens import Folder
 
-LABELS = pa.schema(
-    [("passage_id", pa.string()), ("cluster", pa.int32()), ("cosine", pa.float64())],
-    metadata={"athanor_schema": str(SCHEMA_VERSION)},
-)
+LABELS = table_schema(passage_id=pa.string(), cluster=pa.int32(), cosine=pa.float64())
 
 
 def write_clustering(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from libs import formats
 from libs.blocks import Block, Line, write_blocks
+from libs.schema import Schema
 from services.trainer.schedule import Schedule, learning_rate
 
+CARD = Schema(name="a checkpoint's card", version=1)
 _POINTS = 200
 """Of a curve in a report: more cannot be told apart."""
 _LAST = 20
@@ -24,11 +26,10 @@ class Card:
     """Tokens that this training consumed; 0 for an imported one."""
     tokenizer_sha256: str
     """Of `tokenizer.json`."""
-    schema_version: int = formats.SCHEMA_VERSION
 
     def write(self, folder: Path) -> None:
         """Write `checkpoint.json`."""
-        formats.write_json(folder / "checkpoint.json", asdict(self))
+        formats.write_json(folder / "checkpoint.json", CARD.stamped(asdict(self)))
 
 
 def final_loss(losses: Sequence[float]) -> float:

@@ -14,7 +14,6 @@ Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +28,9 @@ from libs.digests import remembered_sha256
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.formats import canonical_json
 from libs.lm import arithmetic
+from libs.schema import Schema
 
-SCHEMA_VERSION = 1
+SCHEMA = Schema(name="a published version", version=1)
 LIVE = "live"
 CANDIDATE = "lm-"
 """What the names of models begin with that are asked by digest."""
@@ -132,12 +132,13 @@ class Repository:
         """
         files = {f"checkpoint/{each}": path for each, path in checkpoint.items()} | _CODE
         manifest = canonical_json(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "weights_digest": weights_digest,
-                "num_threads": self._num_threads,
-                "files": {each: remembered_sha256(path) for each, path in sorted(files.items())},
-            }
+            SCHEMA.stamped(
+                {
+                    "weights_digest": weights_digest,
+                    "num_threads": self._num_threads,
+                    "files": {each: remembered_sha256(path) for each, path in files.items()},
+                }
+            )
         )
         served = self.served(name)
         for number in sorted(self._numbers(name), reverse=True):
@@ -172,8 +173,8 @@ class Repository:
 
     def weights_digest(self, name: str) -> str:
         """Return the digest of the weights that the configuration names; empty if it names none."""
-        manifest: dict[str, Any] = json.loads(self._manifest(name, self.served(name)) or b"{}")
-        return str(manifest.get("weights_digest", ""))
+        manifest = self._manifest(name, self.served(name))
+        return str(SCHEMA.read(manifest)["weights_digest"]) if manifest else ""
 
     def discard_rotten(self, name: str, version: int) -> bool:
         """Take away a version whose stored bytes are not its manifest's; tell whether they were.
@@ -183,7 +184,7 @@ class Repository:
         manifest = self._manifest(name, version)
         if not manifest:
             return True
-        expected = json.loads(manifest)["files"]
+        expected = SCHEMA.read(manifest)["files"]
         found = {each: self._sha256(f"{_ROOT}/{name}/{version}/{each}") for each in expected}
         if found == expected:
             return False

@@ -44,6 +44,7 @@ def test_an_event_is_a_cloud_event_in_binary_mode(bus: SqliteBus) -> None:
         "ce_specversion": "1.0",
         "ce_type": "athanor.corpus.v1.DocumentsRead",
         "ce_source": "corpus",
+        "ce_schemaversion": "1",
         "content-type": "application/protobuf",
     }
 
