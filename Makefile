@@ -45,7 +45,7 @@ ci: lint  ## everything that must hold before a commit lands, the real servers i
 
 checks:
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
-	$(BIN)/python -m tests.drills --sample 4 --seed 1
+	$(BIN)/python -m tests.drills --sample 6 --seed 1
 	$(BIN)/python -m tests.e2e.check_demo
 
 drills: setup  ## every kill drill, resumable; results in tests/drills/RESULTS.md

@@ -5,15 +5,18 @@ from dataclasses import replace
 import pytest
 
 from tests.drills import results
-from tests.drills.matrix import Drill, Kind, Recipe, matrix, sample
+from tests.drills.matrix import SERVERS, Drill, Kind, Recipe, matrix, sample
 from tests.drills.results import Result, Verdict
 from tests.drills.state import Left, differences
 
 RPCS = {
     "documents": "corpus.ReadFolder",
     "exam": "evaluator.ImportExam",
+    "base": "trainer.TrainBase",
+    "examine": "evaluator.Examine",
     "train": "trainer.Train",
     "collect": "corpus.Collect",
+    "examine_candidate": "evaluator.Examine",
 }
 SERVICES = ("lm", "corpus", "trainer", "evaluator")
 DRILLS = matrix(RPCS, SERVICES, seed=1)
@@ -76,9 +79,24 @@ def test_no_drill_names_a_step_that_the_round_lacks():
     assert {drill.step for drill in DRILLS} <= set(RPCS)
 
 
-def test_a_sample_of_four_has_one_of_each_stratum():
+def test_a_sample_of_six_has_one_of_each_stratum():
     for seed in range(20):
-        assert sorted(each.stratum for each in sample(DRILLS, 4, seed=seed)) == [0, 1, 2, 3]
+        assert sorted(each.stratum for each in sample(DRILLS, 6, seed=seed)) == [*range(6)]
+
+
+def test_every_server_and_service_is_killed_and_stopped_on_the_cluster():
+    done = {
+        kind: {
+            victim
+            for drill in DRILLS
+            if (drill.kind, drill.recipe) == (kind, Recipe.CLUSTER)
+            for victim in drill.victims
+        }
+        for kind in (Kind.KILL_SERVER, Kind.KILL, Kind.STOP)
+    }
+    assert done[Kind.KILL_SERVER] == {*SERVERS}
+    assert done[Kind.KILL] == {*SERVICES} - {"lm"}
+    assert done[Kind.STOP] == done[Kind.KILL_SERVER] | done[Kind.KILL]
 
 
 def test_the_same_seed_is_the_same_sample_and_another_seed_another():
