@@ -14,6 +14,8 @@ from deploy.local.home import home_folder
 from deploy.minio.server import Server, secret_keys
 from libs.errors import InvalidInput, ServiceError, kind_of
 
+_READY_S = 30.0
+
 
 def main() -> int:
     """Run; a plan that is not empty ends with 1, so that a script sees drift."""
@@ -21,6 +23,7 @@ def main() -> int:
     try:
         keys = secret_keys(given.secrets, make=given.verb == "apply")
         server = _server(os.environ)
+        server.await_ready(_READY_S)
         changes = server.changes(keys)
         for change in changes:
             if given.verb == "apply":

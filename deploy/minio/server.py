@@ -5,7 +5,9 @@ somebody made by hand shows up as drift. Users' secrets are files, one a service
 """
 
 import json
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,6 +30,7 @@ from libs.errors import Forbidden, InvalidInput, Unavailable
 
 _REGION = "us-east-1"
 _TIMEOUT_S = 30.0
+_LOOK_S = 0.2
 _MIN_SECRET = 8  # MinIO takes no shorter one
 _STALE = "stale_uploads_expiry"
 _STALE_AFTER = "24h"
@@ -68,6 +71,25 @@ class Server:
         """Return the access key of a service."""
         return f"{self._namespace}{service}"
 
+    def await_ready(self, timeout_s: float) -> None:
+        """Wait until the server knows its users: later than it says to be ready.
+
+        Raises:
+            Unavailable: it does not within `timeout_s`.
+            Forbidden: as `changes`.
+        """
+        give_up = time.monotonic() + timeout_s
+        while True:
+            try:
+                with self._failures():
+                    self._s3.list_buckets()
+                    self._admin.policy_list()
+                    return
+            except Unavailable:
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(_LOOK_S)
+
     def changes(self, keys: Mapping[str, str]) -> list[Change]:
         """Return what is to be done, in order; `keys` are the secret keys by service.
 
@@ -93,6 +115,8 @@ class Server:
         try:
             yield
         except (S3Error, MinioAdminException) as error:
+            if _status(error) >= 500:
+                raise Unavailable(f"MinIO at {self._endpoint} is not ready: {error}") from error
             raise Forbidden(
                 f"MinIO at {self._endpoint} refuses what only an administrator may: {error}"
             ) from error
@@ -166,6 +190,13 @@ class Server:
         return True
 
 
+def _status(error: S3Error | MinioAdminException) -> int:
+    if isinstance(error, S3Error):
+        return int(error.response.status)
+    found = re.search(r"Status: (\d+)", str(error))  # it offers no public field
+    return int(found[1]) if found else 0
+
+
 def secret_keys(folder: Path, *, make: bool) -> dict[str, str]:
     """Return each service's secret key, read from `<folder>/<service>`.
 
@@ -208,7 +239,7 @@ def _asked(ask: Callable[[], str]) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(ask())
     except MinioAdminException as error:
-        if "Status: 404" not in str(error):
+        if _status(error) != 404:
             raise
         return None
     return found

@@ -35,6 +35,7 @@ def keys(tmp_path_factory):
 def server(minio, keys):
     """The server with everything applied."""
     server = at(minio.settings)
+    server.await_ready(60)
     for change in server.changes(keys):
         server.make(change)
     return server
@@ -141,10 +142,11 @@ def test_drift_is_seen_and_undone(minio, server, keys):
 
 
 def test_only_an_administrator_may_look(minio, server, keys):
+    looked = at(minio.settings, access_key=server.user("corpus"), secret_key=keys["corpus"])
     with pytest.raises(Forbidden, match="only an administrator"):
-        at(minio.settings, access_key=server.user("corpus"), secret_key=keys["corpus"]).changes(
-            keys
-        )
+        looked.await_ready(0)
+    with pytest.raises(Forbidden, match="only an administrator"):
+        looked.changes(keys)
 
 
 def test_a_server_that_is_down_is_unavailable(keys):
