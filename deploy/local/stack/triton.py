@@ -92,6 +92,8 @@ def _arguments(start: Start, backends: Path) -> list[str]:
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={_shared_prefix(start)}",
         "--model-control-mode=explicit",
+        # Our configurations are whole; to ask the program for one is to start it twice.
+        "--disable-auto-complete-config",
         "--exit-timeout-secs=5",
         # A candidate whose weights are refused must not make the others look dead.
         "--strict-readiness=false",
