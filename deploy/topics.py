@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from libs.bus.port import Topic
+from libs.bus.port import Topic, and_dead_letters
 
 ROOT = Path(__file__).parents[1]
 YAML = ROOT / "deploy" / "topics.yaml"
@@ -33,12 +33,29 @@ def rendered() -> str:
             "key": topic.key,
             "partitions": topic.partitions,
             "retention_hours": topic.retention_hours,
+            "compacted": topic.compacted,
             "dead_letters": f"{topic.name}.dead",
         }
         for service, topics in declared().items()
         for topic in topics
     ]
     return _HEAD + yaml.safe_dump({"topics": entries}, sort_keys=False, width=100)
+
+
+def listed(text: str) -> list[Topic]:
+    """Return what the file's text declares, dead-letter topics too."""
+    return and_dead_letters(
+        [
+            Topic(
+                name=entry["name"],
+                key=entry["key"],
+                partitions=entry["partitions"],
+                retention_hours=entry["retention_hours"],
+                compacted=entry["compacted"],
+            )
+            for entry in yaml.safe_load(text)["topics"]
+        ]
+    )
 
 
 if __name__ == "__main__":

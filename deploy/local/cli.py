@@ -19,14 +19,14 @@ from athanor.client import cli as remote
 from athanor.client.errors import AthanorError
 from athanor.client.terminal import Json
 
-from deploy.local.cluster import enter
+from deploy.local import cli_topics
+from deploy.local.cluster import Where, enter
 from deploy.local.home import home_folder
 from deploy.local.programs import ROOT, SERVICES, names_of, operator, secure, services, site
 from deploy.prometheus import targets
 from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.errors import KINDS, Conflict, ErrorRecord, NotFound, ServiceError, Unavailable, kind_of
-from libs.profile import Profile
 
 if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
     from athanor.client.connection import Client
@@ -34,10 +34,6 @@ if TYPE_CHECKING:  # grpc costs 0.2 s, and `--help` needs none of it
 
 LOOK_S = 0.3
 TLS_HELP = "Make certificates in the home folder: what starts there speaks TLS from then on."
-Where = Annotated[
-    Profile | None,
-    typer.Option("--profile", help="Where state lies; cluster: the servers of make stack."),
-]
 _INTERRUPTED = 130
 """Exit code that typer makes of Ctrl-C."""
 app = typer.Typer(
@@ -47,6 +43,7 @@ app = typer.Typer(
     help="Athanor improves language models by closing the loop on measurement.",
 )
 remote.add_to(app)
+app.add_typer(cli_topics.topics, name="topics")
 
 
 def main() -> None:

@@ -4,9 +4,17 @@ What the environment says stands; the rest is taken from the `stack.env` of `mak
 """
 
 import os
+from typing import Annotated
+
+import typer
 
 from libs.errors import NotFound
 from libs.profile import Profile, chosen
+
+Where = Annotated[
+    Profile | None,
+    typer.Option("--profile", help="Where state lies; cluster: the servers of make stack."),
+]
 
 
 def enter(profile: Profile | None = None) -> Profile:

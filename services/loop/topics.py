@@ -3,7 +3,8 @@
 from libs.bus.port import Topic
 
 ROUNDS_ENDED = Topic(name="loop.rounds-ended.v1", key="round")
-MODELS_PROMOTED = Topic(name="loop.models-promoted.v1", key="weights digest")
+MODELS_PROMOTED = Topic(name="loop.models-promoted.v1", key="weights digest", compacted=True)
+"""Kept for ever: who starts late learns of every model that was ever live."""
 TOPICS = (
     Topic(name="loop.commands.v1", key="operation name"),
     ROUNDS_ENDED,
