@@ -5,13 +5,14 @@ declared one behind the namespace, a bare prefix, so that several installations 
 module does not encrypt or authenticate: the brokers are reached on a trusted network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from libs.blobs.port import Blobs
 from libs.bus.claims import check_in, redeem
 from libs.bus.kafka_consumer import KafkaMember
 from libs.bus.kafka_errors import Servers
 from libs.bus.kafka_producer import Producer
+from libs.bus.kafka_records import scan
 from libs.bus.kafka_topics import KafkaTopics
 from libs.bus.port import Consumer, Message, Topic, and_dead_letters, check_partitions
 from libs.clock import Clock
@@ -77,6 +78,15 @@ class KafkaBus:
         )
         self._members.append(member)
         return member
+
+    def scan(self, topic: str) -> Iterator[Message]:
+        return scan(
+            self._servers,
+            full=self._prefix + topic,
+            topic=topic,
+            partitions=self._declared([topic])[topic].partitions,
+            clock=self._clock,
+        )
 
     def redeem(self, message: Message) -> Message:
         return redeem(self._blobs, message)

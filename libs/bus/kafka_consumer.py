@@ -21,6 +21,7 @@ from kafka.errors import CommitFailedError, RebalanceInProgressError
 from kafka.structs import MemberState
 
 from libs.bus.kafka_errors import Servers
+from libs.bus.kafka_records import age_s, message_of, place_of
 from libs.bus.port import Message
 from libs.clock import Clock
 from libs.errors import Conflict, Unavailable
@@ -122,8 +123,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
     def oldest_age_s(self) -> float:
         """Of those that have come here; what still lies on the brokers is younger."""
         waiting = [*(taken[0] for taken in self._taken.values() if taken), *self._ready]
-        oldest = min((record.timestamp for record in waiting), default=None)
-        return 0.0 if oldest is None else self._age_s(oldest)
+        return max((age_s(record, self._clock) for record in waiting), default=0.0)
 
     # Called by kafka-python, always while this member polls.
 
@@ -132,7 +132,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Forget what was read of them; whoever owns them next reads it again."""
-        self._ready = deque(record for record in self._ready if _place(record) not in revoked)
+        self._ready = deque(record for record in self._ready if place_of(record) not in revoked)
         for partition in revoked:
             self._committed.pop(partition, None)
             self._taken.pop(partition, None)
@@ -215,16 +215,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         return bool(self._ready) and not self._paused and self._joining is None
 
     def _hand_out(self, record: ConsumerRecord) -> Message:
-        self._taken.setdefault(_place(record), deque()).append(record)
-        return Message(
-            topic=self._topics[record.topic],
-            key=record.key.decode(),
-            value=record.value,
-            headers={name: text.decode() for name, text in record.headers},
-            partition=record.partition,
-            offset=record.offset,
-            age_s=self._age_s(record.timestamp),
-        )
+        self._taken.setdefault(place_of(record), deque()).append(record)
+        return message_of(record, self._topics[record.topic], self._clock)
 
     def _commit(self, partition: TopicPartition, message: Message) -> bool:
         """Commit and return True; False while the group is being shared out."""
@@ -306,9 +298,6 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
     def _full(self, topic: str) -> str:
         return next(full for full, name in self._topics.items() if name == topic)
 
-    def _age_s(self, timestamp_ms: int) -> float:
-        return max(0.0, self._clock.now() - timestamp_ms / 1000)
-
 
 def _apart(act: Callable[[], None]) -> "Future[None]":
     """Do something in a thread that dies with the process."""
@@ -323,7 +312,3 @@ def _apart(act: Callable[[], None]) -> "Future[None]":
 
     threading.Thread(target=run, name="joining", daemon=True).start()
     return done
-
-
-def _place(record: ConsumerRecord) -> TopicPartition:
-    return TopicPartition(record.topic, record.partition)

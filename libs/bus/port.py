@@ -4,7 +4,7 @@ Topics are declared, never created by a typo. Messages with one key stay in orde
 has committed it does not see again; what it has not, it sees after a restart or a rebalance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -162,6 +162,14 @@ class Bus(Protocol):
 
         Raises:
             NotFound: a topic was never declared.
+        """
+        ...
+
+    def scan(self, topic: str) -> Iterator[Message]:
+        """Yield what a topic holds now, outside of any group; in order within a partition.
+
+        Raises:
+            NotFound: the topic was never declared.
         """
         ...
 

@@ -8,7 +8,7 @@ import json
 import threading
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from libs.blobs.port import Blobs
 from libs.bus.claims import check_in, redeem
 from libs.bus.port import Consumer, Message, Topic, and_dead_letters, check_partitions
-from libs.bus.sqlite_consumer import SqliteConsumer
+from libs.bus.sqlite_consumer import SqliteConsumer, message_of
 from libs.bus.sqlite_file import SqliteFile
 from libs.bus.sqlite_topics import SqliteTopics
 from libs.clock import Clock
@@ -116,6 +116,16 @@ class SqliteBus:
             session_s=self._session_s,
             clock=self._clock,
         )
+
+    def scan(self, topic: str) -> Iterator[Message]:
+        self._declared(topic)
+        with self._lock:
+            rows = self._file.rows(
+                "SELECT partition, position, key, value, headers, published_s FROM messages"
+                " WHERE topic = ? ORDER BY partition, position",
+                topic,
+            )
+        return (message_of(topic, row, self._clock) for row in rows)
 
     def redeem(self, message: Message) -> Message:
         return redeem(self._blobs, message)

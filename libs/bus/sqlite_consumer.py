@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from libs.bus.port import Message
 from libs.bus.sqlite_file import SqliteFile
@@ -55,6 +55,20 @@ def share(
             if takers and takers[(first + number) % len(takers)] == member
         }
     return frozenset(owned)
+
+
+def message_of(topic: str, row: Sequence[Any], clock: Clock) -> Message:
+    """Return a message from (partition, position, key, value, headers, published_s)."""
+    partition, offset, key, value, headers, published_s = row
+    return Message(
+        topic=topic,
+        key=key,
+        value=value,
+        headers=json.loads(headers),
+        partition=partition,
+        offset=offset,
+        age_s=max(0.0, clock.now() - published_s),
+    )
 
 
 class SqliteConsumer:
@@ -265,7 +279,6 @@ class SqliteConsumer:
 
     def _fetch(self) -> None:
         self._read_full = False
-        now = self._clock.now()
         for partition, position in sorted(self._positions.items()):
             rows = self._file.rows(
                 "SELECT position, key, value, headers, published_s FROM messages"
@@ -273,16 +286,7 @@ class SqliteConsumer:
                 *(*partition, position, _BATCH),
             )
             self._ready.extend(
-                Message(
-                    topic=partition.topic,
-                    key=key,
-                    value=value,
-                    headers=json.loads(headers),
-                    partition=partition.number,
-                    offset=offset,
-                    age_s=max(0.0, now - published_s),
-                )
-                for offset, key, value, headers, published_s in rows
+                message_of(partition.topic, (partition.number, *row), self._clock) for row in rows
             )
             if rows:
                 self._positions[partition] = rows[-1][0] + 1

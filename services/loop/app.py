@@ -4,12 +4,14 @@ import time
 from functools import partial
 
 import grpc
-from athanor.common.v1 import artifacts_pb2_grpc
+from athanor.common.v1 import artifacts_pb2_grpc, dead_letters_pb2_grpc
 from athanor.loop.v1 import loop_pb2_grpc
 
 from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
+from libs.bus.dead_letters import DeadLetters
 from libs.bus.port import Bus
+from libs.bus.servicer import SERVICE_NAME, DeadLettersServicer
 from libs.clock import Clock
 from libs.errors import NotFound
 from libs.lm.port import Lm
@@ -80,17 +82,23 @@ def build(
     keeping = ArtifactsServicer(
         calls, Lineage(artifacts), survey=survey, pins=Pins(blobs, artifacts), clock=clock
     )
+    letters = DeadLettersServicer(DeadLetters(bus, blobs), bus)
 
     def register(server: grpc.Server) -> None:
         loop_pb2_grpc.add_LoopServiceServicer_to_server(servicer, server)
         artifacts_pb2_grpc.add_ArtifactsServiceServicer_to_server(keeping, server)
+        dead_letters_pb2_grpc.add_DeadLettersServiceServicer_to_server(letters, server)
 
     return build_service(
         config,
         calls,
         topics=TOPICS,
         register=register,
-        service_names=["athanor.loop.v1.LoopService", "athanor.common.v1.ArtifactsService"],
+        service_names=[
+            "athanor.loop.v1.LoopService",
+            "athanor.common.v1.ArtifactsService",
+            SERVICE_NAME,
+        ],
         tend=collector.tend,
     )
 

@@ -29,6 +29,9 @@ HEAVY = frozenset(
     {
         "athanor.common.v1.ArtifactsService.GetLineage",
         "athanor.common.v1.ArtifactsService.ListArtifacts",
+        "athanor.common.v1.DeadLettersService.GetDeadLetter",
+        "athanor.common.v1.DeadLettersService.ListDeadLetters",
+        "athanor.common.v1.DeadLettersService.ReplayDeadLetter",
         "athanor.corpus.v1.CorpusService.Search",
         "athanor.lm.v1.LmService.LoadWeights",
         "athanor.lm.v1.LmService.ScoreOptions",

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from athanor.client.errors import AthanorError
 from athanor.client.tls import Tls, channel
-from athanor.common.v1 import artifacts_pb2_grpc
+from athanor.common.v1 import artifacts_pb2_grpc, dead_letters_pb2_grpc
 from athanor.common.v1 import operations_pb2_grpc as watch_pb2_grpc
 from athanor.loop.v1 import loop_pb2_grpc
 
@@ -72,6 +72,7 @@ class Client:
     channel: grpc.Channel
     loop: loop_pb2_grpc.LoopServiceStub
     artifacts: artifacts_pb2_grpc.ArtifactsServiceStub
+    dead_letters: dead_letters_pb2_grpc.DeadLettersServiceStub
     operations: operations_pb2_grpc.OperationsStub
     watching: watch_pb2_grpc.OperationsWatchServiceStub
 
@@ -115,6 +116,7 @@ def connect(address: str, *, tls: Tls | None = None) -> Client:
         channel=opened,
         loop=loop_pb2_grpc.LoopServiceStub(opened),
         artifacts=artifacts_pb2_grpc.ArtifactsServiceStub(opened),
+        dead_letters=dead_letters_pb2_grpc.DeadLettersServiceStub(opened),
         operations=operations_pb2_grpc.OperationsStub(opened),
         watching=watch_pb2_grpc.OperationsWatchServiceStub(opened),
     )

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from athanor.common.v1 import artifacts_pb2, artifacts_pb2_grpc, operations_pb2
+from athanor.common.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    dead_letters_pb2,
+    dead_letters_pb2_grpc,
+    operations_pb2,
+)
 from athanor.loop.v1 import events_pb2, loop_pb2, loop_pb2_grpc
 from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
@@ -74,6 +80,7 @@ class World:
         self.artifacts = Artifacts(blobs)
         self.loop = loop_pb2_grpc.LoopServiceStub(channel)
         self.store = artifacts_pb2_grpc.ArtifactsServiceStub(channel)
+        self.letters = dead_letters_pb2_grpc.DeadLettersServiceStub(channel)
         self.operations = longrunning_grpc.OperationsStub(channel)
         self.put_inputs()
 
@@ -191,6 +198,13 @@ def start_world(tmp_path, blobs, catalogue):
 def world(start_world):
     with start_world() as world:
         yield world
+
+
+def test_dead_letters_of_every_topic_are_told_by_the_loop(world):
+    topic = "loop.rounds-ended.v1.dead"
+    world.bus.publish(topic, key="a", value=b"{}", headers={"cause": "InvalidInput: no round"})
+    found = world.letters.ListDeadLetters(dead_letters_pb2.ListDeadLettersRequest(), timeout=20)
+    assert [letter.cause for letter in found.letters] == ["InvalidInput: no round"]
 
 
 def test_a_round_that_promotes_moves_live_and_tells(world):
