@@ -21,6 +21,7 @@ class Detokenizer:
         """Continue the tokens `before`; end at the first of the texts `stop`."""
         self._tokenizer = tokenizer
         self._stop = stop
+        self._beginnings = {each[:size] for each in stop for size in range(1, len(each))}
         self.has_stopped = False
         """Whether one of the stops has come; nothing more is given out then."""
         # Decoded anew each time: the tokens since the last but one that ended with a character.
@@ -67,8 +68,8 @@ class Detokenizer:
         """Return how many of the last characters held may be the beginning of a stop."""
         if self.has_stopped:
             return 0
-        beginnings = {stop[:size] for stop in self._stop for size in range(1, len(stop))}
-        return max((len(each) for each in beginnings if self._held.endswith(each)), default=0)
+        found = (len(each) for each in self._beginnings if self._held.endswith(each))
+        return max(found, default=0)
 
     def _given(self, size: int) -> str:
         given, self._held = self._held[:size], self._held[size:]

@@ -11,6 +11,7 @@ of the model.
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,12 +124,17 @@ def run(
     **more: Any,
 ) -> Any:
     """Run the model once, with those of the wished arguments that its `forward` takes."""
-    # Every model gives hidden states when asked, though few name it among their arguments.
-    takes = {*inspect.signature(model.forward).parameters, "output_hidden_states"}
+    takes = _arguments(model.__class__)
     wished = {"use_cache": True, **more, "position_ids": positions.to(model.device)}
     given = {name: value for name, value in wished.items() if name in takes}
     moved = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     return model(**moved, attention_mask=mask.to(model.device), **given)
+
+
+@cache
+def _arguments(kind: Any) -> frozenset[str]:
+    # Every model gives hidden states when asked, though few name it among their arguments.
+    return frozenset({*inspect.signature(kind.forward).parameters, "output_hidden_states"})
 
 
 def plain_inputs(model: Any, row: Row) -> dict[str, torch.Tensor]:
