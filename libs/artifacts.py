@@ -315,20 +315,21 @@ class Artifacts:
             walk.add(manifest.inputs)
             yield Finding(each, MANIFEST, "")
             for file in manifest.files:
-                yield Finding(each, file.name, self._problem(each, file))
+                problem = self.problem(_name(each, file.name), file.size_bytes, file.sha256)
+                yield Finding(each, file.name, problem)
 
-    def _problem(self, artifact_id: str, file: File) -> str:
-        name = _name(artifact_id, file.name)
+    def problem(self, name: str, size_bytes: int, sha256: str) -> str:
+        """Read a whole blob and return what is wrong with it, or nothing."""
         try:
             # By ranges: a local copy may be sound while the store's bytes are not.
-            size_bytes, sha256 = self._read_digest(name)
+            found_bytes, found = self._read_digest(name)
         except NotFound:
             return "it is missing"
         except Corrupt as error:
             return str(error)
-        if size_bytes != file.size_bytes:
-            return f"expected {file.size_bytes} bytes, got {size_bytes}"
-        return "" if sha256 == file.sha256 else f"expected sha256 {file.sha256}, got {sha256}"
+        if found_bytes != size_bytes:
+            return f"expected {size_bytes} bytes, got {found_bytes}"
+        return "" if found == sha256 else f"expected sha256 {sha256}, got {found}"
 
     def _read_digest(self, name: str) -> tuple[int, str]:
         digest = hashlib.sha256()

@@ -19,7 +19,7 @@ from athanor.client import cli as remote
 from athanor.client.errors import AthanorError
 from athanor.client.terminal import Json
 
-from deploy.local import cli_topics
+from deploy.local import cli_backup, cli_topics
 from deploy.local.cluster import Where, enter
 from deploy.local.home import home_folder
 from deploy.local.programs import ROOT, SERVICES, names_of, operator, secure, services, site
@@ -44,6 +44,8 @@ app = typer.Typer(
 )
 remote.add_to(app)
 app.add_typer(cli_topics.topics, name="topics")
+app.command()(cli_backup.backup)
+app.command()(cli_backup.restore)
 
 
 def main() -> None:

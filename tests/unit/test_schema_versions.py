@@ -20,6 +20,7 @@ import pytest
 from athanor.corpus.v1 import events_pb2
 
 from libs import artifacts, condemned, formats
+from libs.backup import archive, restore
 from libs.blobs.folder import FolderBlobs
 from libs.bus import events, sqlite, sqlite_file
 from libs.bus.port import Message, Topic
@@ -48,6 +49,7 @@ WORD = "a number or an address that lives as long as the process that wrote it"
 CALLER = "writes what its caller has versioned"
 MODULES = {
     "libs/artifacts.py": artifacts.SCHEMA,
+    "libs/backup": "restore: the mark of a restore; what it restores keeps the version that it has",
     "libs/blocks.py": FILES,
     "libs/bus/claims.py": CALLER,
     "libs/bus/consume.py": "dead letters: the message as it came, with headers that say why",
@@ -264,6 +266,16 @@ FORMATS = [
         store_age.SCHEMA,
         stored(store_age.BLOB, lambda blobs: store_age.StoreAge(blobs).look()),
         {1: v(1, {"age_s": 1.0, "boot_id": "b", "boot_s": 2.0, "revision": 1})},
+    ),
+    Format(
+        restore.SCHEMA,
+        stored(restore.MARK, restore.mark),
+        {1: v(1, {"backup_sha256": ID, "done": True, "revision": 1})},
+    ),
+    Format(
+        archive.SCHEMA,
+        lambda folder, fields: archive.SCHEMA.migrated(fields),
+        {1: v(1, {"blobs": {}})},
     ),
     Format(
         summary.SCHEMA,

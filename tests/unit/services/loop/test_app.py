@@ -20,6 +20,9 @@ from google.longrunning import operations_pb2_grpc as longrunning_grpc
 
 from libs import rpc
 from libs.artifacts import Artifacts, Request
+from libs.backup.restore import restore
+from libs.backup.take import take
+from libs.blobs.folder import FolderBlobs
 from libs.bus import events
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
@@ -164,7 +167,7 @@ def start_world(tmp_path, blobs, catalogue):
     lm = FakeLm()
 
     @contextmanager
-    def start_world():
+    def start_world(blobs=blobs):
         bus = SqliteBus(tmp_path / "bus.sqlite")
         services = SplitServices(fake)
         nowhere = dict.fromkeys(
@@ -528,3 +531,18 @@ def test_a_resumed_round_makes_again_what_was_collected_since_it_failed(world):
     world.wait(world.loop.ResumeRound(loop_pb2.ResumeRoundRequest(name=seen.name), timeout=9))
     assert "base.2" in {each.partition(".")[2] for each in world.fake.started}
     assert world.artifacts.is_whole(base)
+
+
+def test_a_restored_store_serves_the_same_and_answers_the_same_round(start_world, tmp_path):
+    with start_world() as world:
+        first = world.result(world.recipe(world.compared()))
+        take(world.blobs, tmp_path / "b.tar", with_files=True)
+        world.fake.started.clear()
+    store = FolderBlobs(tmp_path / "restored")
+    restore(store, tmp_path / "b.tar")
+    with start_world(store) as again:
+        assert again.loop.ResolveLive(loop_pb2.ResolveLiveRequest()).weights_digest == DIGEST
+        request = artifacts_pb2.VerifyArtifactRequest(artifact_id=first.artifact_id)
+        assert {each.problem for each in again.store.VerifyArtifact(request, timeout=9)} == {""}
+        assert again.result(again.recipe(again.compared())).artifact_id == first.artifact_id
+        assert not again.fake.started
