@@ -53,7 +53,7 @@ MODULES = {
     "libs/blocks.py": FILES,
     "libs/bus/claims.py": CALLER,
     "libs/bus/consume.py": "dead letters: the message as it came, with headers that say why",
-    "libs/bus/dead_letters.py": "one word under the digest of a letter: its replay began, or is done",
+    "libs/bus/dead_letters.py": "one word by the digest of a letter: a replay began, or is done",
     "libs/bus/events.py": events.SCHEMA,
     "libs/bus/sqlite_file.py": "the SQLite bus",
     "libs/condemned.py": condemned.SCHEMA,
