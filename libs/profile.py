@@ -6,12 +6,13 @@ service is the same program on both. Clients are imported where they are used.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from libs import config as settings
 from libs.blobs.port import Blobs
@@ -19,8 +20,12 @@ from libs.bus.port import Bus
 from libs.clock import Clock
 from libs.config import ServiceConfig
 from libs.errors import InvalidInput
-from libs.lm.port import Lm
+from libs.lm.port import GenerativeLm
 from libs.search.port import Search
+
+if TYPE_CHECKING:
+    from libs.lm.publish import Publisher
+    from libs.lm.triton.client import TritonLm
 
 
 class Profile(StrEnum):
@@ -146,7 +151,7 @@ class Adapters:
         )
 
     @contextmanager
-    def lm(self, address: str) -> Iterator[Lm]:
+    def lm(self, address: str) -> Iterator[GenerativeLm]:
         """Yield the models that answer: those of the lm host at `address`, or of Triton.
 
         Raises:
@@ -160,15 +165,37 @@ class Adapters:
             with GrpcLm(address, tls=self._config.tls) as host:
                 yield host
             return
+        with self._tritons(self._servers) as replicas:
+            yield replicas
+
+    @contextmanager
+    def lm_and_publisher(
+        self, address: str, tell: Callable[[str, int, str], None]
+    ) -> Iterator[tuple[GenerativeLm, "Publisher | None"]]:
+        """Yield the models as `lm`, and who brings weights to Triton; None: nobody has to.
+
+        Args:
+            address: of the lm host.
+            tell: hears model, version and weights digest of what is published.
+        """
+        if self._servers is None:
+            with self.lm(address) as host:
+                yield host, None
+            return
+        with self._tritons(self._servers, tell=lambda each: tell(*each)) as replicas:
+            yield replicas, replicas.publisher
+
+    def _tritons(self, at: Servers, **options: Any) -> "TritonLm":
         from libs.lm.triton.client import TritonLm
 
         # Triton reads one repository, whatever the namespace: its models are named by content.
-        models = open_blobs(replace(self._servers, namespace=""), self._config.home, self.clock)
-        with TritonLm(
-            self._servers.triton.split(","),
+        models = open_blobs(replace(at, namespace=""), self._config.home, self.clock)
+        return TritonLm(
+            at.triton.split(","),
             blobs=self.blobs,
             models=models,
-            key=self._servers.triton_key,
-            num_threads=self._servers.triton_threads,
-        ) as replicas:
-            yield replicas
+            key=at.triton_key,
+            num_threads=at.triton_threads,
+            live=f"{at.namespace}live",
+            **options,
+        )

@@ -53,6 +53,7 @@ class Publisher:
         timeout_s: float = 120.0,
         max_models: int = 4,
         num_threads: int = 2,
+        live: str = LIVE,
         tell: Callable[[Published], None] = lambda _: None,
     ) -> None:
         """Publish to `replicas`.
@@ -64,6 +65,7 @@ class Publisher:
             timeout_s: for one load.
             max_models: candidates that a replica holds; the one asked longest ago leaves first.
             num_threads: of a model's arithmetic; other numbers give other last bits.
+            live: what `live` is called there; several may share one repository.
             tell: hears of each version before replicas load it, of some more than once.
         """
         self.replicas = tuple(replicas)
@@ -72,6 +74,7 @@ class Publisher:
         self._repository = Repository(models, num_threads=num_threads)
         self._timeout_s = timeout_s
         self._max_models = max_models
+        self._live = live
         self._tell = tell
         self._begun: dict[tuple[str, str], Future[None]] = {}
         self._lock = threading.Lock()
@@ -120,7 +123,9 @@ class Publisher:
                 self._show(digest)
                 if wanted() == digest:
                     return
-        raise Conflict(f"{LIVE} moved {_TRIES} times while it was loaded, the last was {digest}")
+        raise Conflict(
+            f"{self._live} moved {_TRIES} times while it was loaded, the last was {digest}"
+        )
 
     def close(self) -> None:
         """Close the channels to the replicas."""
@@ -133,12 +138,12 @@ class Publisher:
         versions = []
         for replica in behind:
             try:
-                versions.append(self._load(replica, LIVE, digest))
+                versions.append(self._load(replica, self._live, digest))
                 metrics.BEHIND.labels(replica.address).set(0)
             except (Unavailable, DeadlineExceeded) as error:
                 down.append(str(error))
         if versions or (len(down) < len(self.replicas) and not self._is_entered(digest)):
-            self._enter(max(versions, default=0) or self._store(LIVE, digest))
+            self._enter(max(versions, default=0) or self._store(self._live, digest))
         if down:
             raise Unavailable("; ".join(down))
 
@@ -147,7 +152,7 @@ class Publisher:
         behind, down = [], []
         for replica in self.replicas:
             try:
-                held = replica.weights_digest(LIVE, timeout_s=_LOOK_S)
+                held = replica.weights_digest(self._live, timeout_s=_LOOK_S)
             except (Unavailable, DeadlineExceeded) as error:
                 down.append(str(error))
                 held = ""
@@ -158,15 +163,15 @@ class Publisher:
 
     def _is_entered(self, digest: str) -> bool:
         """Tell whether the configuration of `live` names these weights."""
-        return self._repository.weights_digest(LIVE) == digest
+        return self._repository.weights_digest(self._live) == digest
 
     def _enter(self, version: int) -> None:
         """Name the version in the configuration of `live`, and delete those before it."""
         try:
-            self._repository.serve(LIVE, version)
+            self._repository.serve(self._live, version)
         except Conflict as conflict:
             raise _Overtaken(str(conflict)) from conflict
-        self._repository.prune(LIVE)
+        self._repository.prune(self._live)
 
     def _load(self, replica: Replica, name: str, digest: str) -> int:
         """Load a model and see its digest; publish again, once, what rotted in the store."""
@@ -187,7 +192,7 @@ class Publisher:
 
     def _told_to_load(self, replica: Replica, name: str, version: int) -> None:
         # Of `live` the version is named in the call: its configuration names what has served.
-        config = config_json(name, version) if name == LIVE else ""
+        config = config_json(name, version) if name == self._live else ""
         try:
             with metrics.loading(replica.address):
                 replica.load(name, timeout_s=self._timeout_s, config=config)
@@ -206,7 +211,7 @@ class Publisher:
         """Put the weights into the repository, unless they are there; return the version."""
         checkpoint = self._artifacts.open(weights.find(self._blobs, digest), kind="checkpoint")
         files = {file.name: checkpoint.path(file.name) for file in checkpoint.manifest.files}
-        put = self._repository.add if name == LIVE else self._repository.publish
+        put = self._repository.add if name == self._live else self._repository.publish
         version = put(name, digest, files)
         self._tell(Published(name, version, digest))
         return version

@@ -163,6 +163,13 @@ class GrpcServices:
             return self._channels[address]
 
 
+class NoFront:
+    """A `Front` where nobody asks for `live` by name: the lm host is asked by digest alone."""
+
+    def converge(self, wanted: Callable[[], str]) -> None:
+        """Do nothing."""
+
+
 def message_of(method: MethodDescriptor, fields: Mapping[str, Any]) -> Message:
     """Return the request of a call. Raises `InvalidInput` when the fields do not fit it."""
     message = message_factory.GetMessageClass(method.input_type)()

@@ -25,7 +25,7 @@ from services.loop.garbage import Survey
 from services.loop.intake import Intake
 from services.loop.lineage import Lineage
 from services.loop.pins import Pins
-from services.loop.ports import Catalogue, Library, Services
+from services.loop.ports import Catalogue, Front, Library, Services
 from services.loop.registry import Models
 from services.loop.rounds import Rounds
 from services.loop.servicer import ArtifactsServicer, LoopServicer
@@ -42,6 +42,7 @@ def build(
     bus: Bus,
     clock: Clock,
     lm: Lm,
+    front: Front,
     services: Services,
     catalogue: Catalogue,
     library: Library,
@@ -70,7 +71,9 @@ def build(
         pause=time.sleep,
         patience_s=config.patience_s,
     )
-    serving = Serving(models, lm=lm, artifacts=artifacts, clock=clock, tell=partial(tell, bus))
+    serving = Serving(
+        models, lm=lm, front=front, artifacts=artifacts, clock=clock, tell=partial(tell, bus)
+    )
     steps = Steps(world=world, intake=intake, serving=serving, blobs=blobs, bus=bus)
     survey = Survey(blobs, clock=clock, age=StoreAge(blobs), grace_s=config.garbage_grace_h * 3600)
     collector = Collector(blobs, survey, is_over=partial(_is_over, operations))

@@ -3,7 +3,7 @@
 Here so that recipes and rounds know steps and outcomes, and no service, proto or transport.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -134,5 +134,22 @@ class Services(Protocol):
         Raises:
             InvalidInput: it could never run.
             NotFound: it names something absent.
+        """
+        ...
+
+
+class Front(Protocol):
+    """What users ask by the name `live`, on servers that may be several."""
+
+    def converge(self, wanted: Callable[[], str]) -> None:
+        """Have all of them answer with the weights whose digest `wanted` returns.
+
+        It reads the registry, and is asked again at the end; safe to repeat and to race.
+
+        Raises:
+            Unavailable: a server is down; the others have the weights.
+            Corrupt: the weights are others than their digest says; those before serve on.
+            NotFound: `wanted` has nothing to name, or no checkpoint has the digest.
+            Conflict: others move it all the time.
         """
         ...

@@ -1,18 +1,20 @@
-"""Move `live`: load weights, read their digest back, change the registry, tell everybody.
+"""Move `live`: load weights, read their digest back, change the registry, show them, tell all.
 
 Here because a promotion by a round, a promotion by hand and a rollback are one movement in one
 order: nothing is live that no host has loaded and digested.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from libs.artifacts import Artifact, Artifacts
 from libs.clock import Clock
-from libs.errors import Conflict
+from libs.errors import Conflict, ServiceError
 from libs.formats import read_json
 from libs.lm.port import Lm
 from services.loop.outcome import Outcome
+from services.loop.ports import Front
 from services.loop.registry import (
     Entry,
     Model,
@@ -28,6 +30,8 @@ from services.loop.registry import (
     roll_back_target,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class Serving:
     """Changes the registry of models, and what is live."""
@@ -37,6 +41,7 @@ class Serving:
         models: Models,
         *,
         lm: Lm,
+        front: Front,
         artifacts: Artifacts,
         clock: Clock,
         tell: Callable[[Entry], None],
@@ -44,6 +49,7 @@ class Serving:
         """Use the parts; `tell` publishes a move of `live`."""
         self._models = models
         self._lm = lm
+        self._front = front
         self._artifacts = artifacts
         self._clock = clock
         self._tell = tell
@@ -68,6 +74,7 @@ class Serving:
         Raises:
             Conflict: the decision does not promote, or is about another checkpoint.
             NotFound, Corrupt: the host cannot load the weights, or holds others.
+            Unavailable: a server does not show them yet; the registry has moved.
         """
         document = read_json(decision.path("decision.json"))
         if document["outcome"] != Outcome.PROMOTED:
@@ -81,6 +88,7 @@ class Serving:
         registry = self._models.change(
             lambda registry: promote(registry, digest, by, cause=decision.id)
         )
+        self._front.converge(self._live)
         entry = next(each for each in registry.audit if each.cause == decision.id)
         self._tell(entry)
         return entry
@@ -115,8 +123,15 @@ class Serving:
 
     def _moved(self, change: Callable[[Registry], Registry]) -> Registry:
         registry = self._models.change(change)
+        try:
+            self._front.converge(self._live)
+        except ServiceError as error:  # it has moved: `keeper` shows it when it can
+            _log.warning("not every server shows what is live now: %s", error)
         self._tell(last_move(registry))
         return registry
+
+    def _live(self) -> str:
+        return self._models.read().live.weights_digest
 
     def _signed(self, who: str, why: str) -> Signature:
         when = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()

@@ -30,7 +30,7 @@ from services.loop.rounds import RoundRecord, resumed_id
 from services.loop.schedule import StepState
 from services.loop.serving import Serving, candidate_of, digest_of
 from services.loop.summary import measured, report_document, round_document
-from services.loop.topics import MODELS_PROMOTED, ROUNDS_ENDED
+from services.loop.topics import MODELS_PROMOTED, ROUNDS_ENDED, WEIGHTS_PUBLISHED
 
 _ENDED = (StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED, StepState.SKIPPED)
 _log = logging.getLogger(__name__)
@@ -236,6 +236,12 @@ def tell(bus: Bus, entry: Entry) -> None:
     topic = MODELS_PROMOTED.name
     publish(bus, topic, entry.weights_digest, event, source="loop", event_id=event_id)
     metrics.LIVE_MOVES.labels(entry.action).inc()
+
+
+def tell_published(bus: Bus, model: str, version: int, weights_digest: str) -> None:
+    """Publish that the store holds weights which servers are about to load."""
+    event = events_pb2.WeightsPublished(model=model, version=version, weights_digest=weights_digest)
+    publish(bus, WEIGHTS_PUBLISHED.name, model, event, source="loop")
 
 
 def page_name(round_id: str) -> str:

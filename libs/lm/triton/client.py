@@ -6,7 +6,7 @@ model, or holds other weights, is told to load and is not asked for them before 
 travel in pieces as to the lm host, so the bits are the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,11 @@ from libs.blobs.port import Blobs
 from libs.errors import Corrupt
 from libs.lm.port import BATCH_SIZE, PIECE, OptionScore, Question
 from libs.lm.prompts import Generated, Prompt, Sampling
-from libs.lm.publish import Publisher
+from libs.lm.publish import Published, Publisher
 from libs.lm.triton import wire
 from libs.lm.triton.fleet import Fleet
 from libs.lm.triton.replica import Replica, Tensors
+from libs.lm.triton.repository import LIVE
 
 
 class TritonLm:
@@ -36,6 +37,8 @@ class TritonLm:
         num_threads: int = 2,
         timeout_s: float = 120.0,
         max_models: int = 4,
+        live: str = LIVE,
+        tell: Callable[[Published], None] = lambda _: None,
     ) -> None:
         """Talk to the replicas at `addresses`, `host:port` each.
 
@@ -46,16 +49,20 @@ class TritonLm:
             num_threads: of a model's arithmetic; other numbers give other last bits.
             timeout_s: for one piece, or one load.
             max_models: candidates that a replica holds; the one asked longest ago leaves first.
+            live: what `live` is called there; several may share one repository.
+            tell: hears of each version that is published.
         """
-        self._publisher = Publisher(
+        self.publisher = Publisher(
             [Replica(address, key=key) for address in addresses],
             blobs=blobs,
             models=models,
             timeout_s=timeout_s,
             max_models=max_models,
             num_threads=num_threads,
+            live=live,
+            tell=tell,
         )
-        self._fleet = Fleet(self._publisher, timeout_s=timeout_s)
+        self._fleet = Fleet(self.publisher, timeout_s=timeout_s)
 
     def load(self, weights_digest: str) -> None:
         """Hold the weights ready on every replica; see `Lm.load`."""
@@ -118,7 +125,7 @@ class TritonLm:
 
     def close(self) -> None:
         """Close the channels."""
-        self._publisher.close()
+        self.publisher.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,16 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from libs import rpc, telemetry
-from libs.errors import KINDS, Corrupt, ErrorRecord, NotFound, ServiceError, kind_of
+from libs.errors import (
+    KINDS,
+    Corrupt,
+    DeadlineExceeded,
+    ErrorRecord,
+    NotFound,
+    ServiceError,
+    Unavailable,
+    kind_of,
+)
 from libs.lm.triton.stream import LINGER_S, Stream
 
 _KEY_HEADER = "triton-grpc-protocol-athanor"
@@ -34,6 +43,7 @@ _TOLD = re.compile(rf"(?P<kind>{'|'.join(kind.__name__ for kind in KINDS)}): (?P
 """How `libs.lm.triton.model` tells a failure, wherever Triton puts it."""
 _LOOK_S = 10.0
 _CLOSE_S = 5.0
+_PAUSES_S = (0.1, 0.3)
 Tensors = Mapping[str, Any]
 """Name to a one-dimensional array, or to a list of texts; one without elements may be left out."""
 
@@ -62,16 +72,16 @@ class Replica:
             Absent: the replica does not hold the model.
             InvalidInput, Corrupt, Unavailable, DeadlineExceeded: as the model or the way says.
         """
-        ticket = uuid4().hex
-        asked = {**tensors, "ticket": [ticket], "timeout_s": np.array([float(timeout_s)])}
+        asked = {**tensors, "ticket": [uuid4().hex], "timeout_s": np.array([float(timeout_s)])}
         with self._translated(model):
-            stream = self._stream(model, asked, timeout_s, lambda: self._stop(model, ticket))
+            stream, answer = self._begun(model, asked, timeout_s)
             with closing(stream):
-                for answer in stream:
+                while answer is not None:
                     if answer.error_message:
                         stream.let_end()
                         raise _answer_error(answer.error_message)
                     yield _decoded(answer.infer_response)
+                    answer = next(stream, None)
 
     def load(self, model: str, *, timeout_s: float, config: str = "") -> None:
         """Take up what the repository says of a model; the version before serves until then.
@@ -135,10 +145,29 @@ class Replica:
             stream.join(max(0.0, ends - time.monotonic()))
         self._channel.close()
 
+    def _begun(self, model: str, asked: Tensors, timeout_s: float) -> tuple[Stream, Any]:
+        """Return a call and its first answer; sent again while the server is not reached at once.
+
+        On a busy machine a connection may not be there as soon as it must.
+        """
+        (ticket,) = asked["ticket"]
+        for pause_s in (*_PAUSES_S, None):
+            stream = self._stream(model, asked, timeout_s, lambda: self._stop(model, ticket))
+            try:
+                return stream, next(stream, None)
+            except Unavailable:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            except DeadlineExceeded:
+                stream.close()
+                raise
+        raise AssertionError("the last attempt returns or raises")
+
     def _stream(
-        self, model: str, tensors: Tensors, timeout_s: float, leave: Callable[[], None]
+        self, model: str, asked: Tensors, timeout_s: float, leave: Callable[[], None]
     ) -> Stream:
-        request = _request(model, tensors)
+        request = _request(model, asked)
         call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s + LINGER_S)
         stream = Stream(call, timeout_s=timeout_s, leave=leave)
         self._streams.add(stream)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61thanor/loop/v1/events.proto\x12\x0f\x61thanor.loop.v1\"Q\n\nRoundEnded\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x61rtifact_id\x18\x04 \x01(\t\"b\n\rModelPromoted\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12\x1f\n\x17previous_weights_digest\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61thanor/loop/v1/events.proto\x12\x0f\x61thanor.loop.v1\"Q\n\nRoundEnded\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x61rtifact_id\x18\x04 \x01(\t\"b\n\rModelPromoted\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12\x1f\n\x17previous_weights_digest\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"J\n\x10WeightsPublished\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x16\n\x0eweights_digest\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUNDENDED']._serialized_end=130
   _globals['_MODELPROMOTED']._serialized_start=132
   _globals['_MODELPROMOTED']._serialized_end=230
+  _globals['_WEIGHTSPUBLISHED']._serialized_start=232
+  _globals['_WEIGHTSPUBLISHED']._serialized_end=306
 # @@protoc_insertion_point(module_scope)

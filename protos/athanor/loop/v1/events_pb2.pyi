@@ -85,3 +85,35 @@ class ModelPromoted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelPromoted: _TypeAlias = ModelPromoted  # noqa: Y015
+
+@_typing.final
+class WeightsPublished(_message.Message):
+    """On `loop.weights-published.v1`, keyed by model and compacted: the store holds a version that servers
+    are about to load. Of some versions more than once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """What servers call the model: `live`, or `lm-` and 12 digits of the digest."""
+    version: _builtins.int
+    """Version in the model repository; only grows."""
+    weights_digest: _builtins.str
+    """Weights that the model must compute of its tensors before it answers."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        weights_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeightsPublished: _TypeAlias = WeightsPublished  # noqa: Y015

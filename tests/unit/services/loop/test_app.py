@@ -50,6 +50,19 @@ class FakeLm:
         self.loaded.append(digest)
 
 
+class FakeFront:
+    """What users ask as `live`: shows what it is told to, unless a server is down."""
+
+    def __init__(self):
+        self.shown = []
+        self.refusals = []
+
+    def converge(self, wanted):
+        if self.refusals:
+            raise self.refusals.pop()
+        self.shown.append(wanted())
+
+
 class SplitServices:
     """The loop's own calls over gRPC, all others to a fake."""
 
@@ -77,9 +90,9 @@ class SplitServices:
 class World:
     """A running loop, its store, and what it talks to."""
 
-    def __init__(self, service, channel, blobs, bus, fake, lm, folder):
+    def __init__(self, service, channel, blobs, bus, fake, lm, front, folder):
         self.service, self.blobs, self.bus, self.fake, self.lm = service, blobs, bus, fake, lm
-        self.folder = folder
+        self.folder, self.front = folder, front
         self.artifacts = Artifacts(blobs)
         self.loop = loop_pb2_grpc.LoopServiceStub(channel)
         self.store = artifacts_pb2_grpc.ArtifactsServiceStub(channel)
@@ -164,7 +177,7 @@ class World:
 def start_world(tmp_path, blobs, catalogue):
     fake = FakeServices(catalogue, Artifacts(blobs), tmp_path / "made")
     fake.num_looks = 0
-    lm = FakeLm()
+    lm, front = FakeLm(), FakeFront()
 
     @contextmanager
     def start_world(blobs=blobs):
@@ -179,6 +192,7 @@ def start_world(tmp_path, blobs, catalogue):
             bus=bus,
             clock=Clock(),
             lm=lm,
+            front=front,
             services=services,
             catalogue=catalogue,
             library=DictLibrary({"small": SMALL}),
@@ -187,7 +201,7 @@ def start_world(tmp_path, blobs, catalogue):
         service.start()
         channel = rpc.connect(service.address)
         try:
-            yield World(service, channel, blobs, bus, fake, lm, tmp_path)
+            yield World(service, channel, blobs, bus, fake, lm, front, tmp_path)
         finally:
             channel.close()
             services.grpc.close()
@@ -216,7 +230,7 @@ def test_a_round_that_promotes_moves_live_and_tells(world):
     seen = world.get(operation)
     assert seen.outcome == loop_pb2.OUTCOME_PROMOTED
     assert [step.state for step in seen.steps] == ["succeeded"] * 3
-    assert world.lm.loaded == [DIGEST]
+    assert world.lm.loaded == world.front.shown == [DIGEST]
     live = world.loop.ResolveLive(loop_pb2.ResolveLiveRequest())
     assert (live.weights_digest, live.status, live.round) == (DIGEST, "promoted", seen.name)
     (ended,) = world.events("loop.rounds-ended.v1", events_pb2.RoundEnded)
@@ -224,6 +238,12 @@ def test_a_round_that_promotes_moves_live_and_tells(world):
     assert ended.artifact_id == seen.artifact_id
     (moved,) = world.events("loop.models-promoted.v1", events_pb2.ModelPromoted)
     assert (moved.weights_digest, moved.who) == (DIGEST, "ada")
+
+
+def test_a_round_waits_until_users_are_shown_what_it_promoted(world):
+    world.front.refusals = [Unavailable("Triton is down")]
+    assert world.result(world.recipe(world.compared())).outcome == "promoted"
+    assert world.front.shown == [DIGEST]
 
 
 def test_a_round_shows_its_outcome_once_its_artifact_and_page_are_there(world):
@@ -401,7 +421,9 @@ def test_rolling_back_goes_to_the_model_before(world):
     world.result(world.recipe(world.compared(name="second")))
     assert world.loop.ResolveLive(loop_pb2.ResolveLiveRequest()).weights_digest == "6f" * 32
     request = loop_pb2.RollBackModelRequest(who="ada", why="It rambles.")
+    world.front.refusals = [Unavailable("Triton is down")]  # the registry says it all the same
     assert world.loop.RollBackModel(request, timeout=9).weights_digest == DIGEST
+    assert world.front.shown == [DIGEST, "6f" * 32]
 
 
 def test_a_decision_half_wears_out(world):
