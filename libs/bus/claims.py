@@ -8,7 +8,6 @@ message may become.
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ def redeem(blobs: Blobs | None, message: Message) -> Message:
     if found != expected:
         raise Corrupt(f"{message.topic}: expected {name} with sha256 {expected}, got {found}")
     headers = {key: text for key, text in message.headers.items() if key not in (_NAME, _SHA256)}
-    return replace(message, value=value, headers=headers)
+    return message._replace(value=value, headers=headers)
 
 
 def expired(blobs: Blobs, clock: Clock) -> Iterator[str]:

@@ -58,7 +58,7 @@ class KafkaBus:
     def publish(
         self, topic: str, *, key: str, value: bytes, headers: Mapping[str, str] = {}
     ) -> None:
-        declared = self._declared([topic])[topic]
+        declared = self._known.get(topic) or self._declared([topic])[topic]
         value, headers = check_in(self._blobs, declared, value, headers, self._clock)
         self._producer.send(
             self._prefix + topic,

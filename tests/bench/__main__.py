@@ -14,7 +14,18 @@ from pathlib import Path
 
 from tests.bench import environment, table
 
-NAMES = ("bus", "blobs", "search", "rpc", "tracing", "sampler", "kmeans", "scoring", "training")
+NAMES = (
+    "bus",
+    "kafka",
+    "blobs",
+    "search",
+    "rpc",
+    "tracing",
+    "sampler",
+    "kmeans",
+    "scoring",
+    "training",
+)
 _RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEADING = """# Benchmarks
 
