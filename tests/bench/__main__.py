@@ -24,6 +24,7 @@ NAMES = (
     "sampler",
     "kmeans",
     "scoring",
+    "triton",
     "training",
 )
 _RESULTS = Path(__file__).with_name("RESULTS.md")
