@@ -35,7 +35,13 @@ _SMALL = {
     "num_key_value_heads": 6,
     "max_position_embeddings": 128,
 }
-_LARGE = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 5}
+_LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+}
 
 
 def run(quick: bool) -> list[Row]:
@@ -90,7 +96,7 @@ def _milliseconds(
 
 
 def _publishing(tritons: OwnTritons, lm: TritonLm, home: Path, quick: bool) -> Row:
-    sizes = _SMALL if quick else _SMALL | _LARGE | {"num_attention_heads": 8}
+    sizes = _SMALL if quick else _SMALL | _LARGE
     folders = [checkpoints.make(home / f"large{seed}", seed=seed, **sizes) for seed in (0, 1)]
     digests = itertools.cycle([tritons.register(folder) for folder in folders])
     size_bytes = sum(file.stat().st_size for file in folders[0].iterdir())
