@@ -30,7 +30,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.models = models
         self.held = {}
         self.loads = []
-        self.on_load = lambda name: None
+        self.on_load = self.on_loaded = lambda name: None
 
     def RepositoryModelLoad(self, request, context):
         name = request.model_name
@@ -45,6 +45,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(grpc.StatusCode.INTERNAL, f"load failed: ValueError: {told} model.py")
         self.held[name] = stored
         self.loads.append((name, version))
+        self.on_loaded(name)
         return service_pb2.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(self, request, context):

@@ -39,7 +39,7 @@ def test_a_replica_that_is_behind_is_not_used_but_told_to_load(world, fleet, tri
     name, loaded = model_name(world.first), threading.Event()
     ask(fleet, world.first)
     behind = next(each for each in tritons if not each.held)
-    behind.on_load = lambda _: loaded.set()
+    behind.on_loaded = lambda _: loaded.set()
     assert {ask(fleet, world.first) for _ in range(2)} == {world.first}
     assert loaded.wait(10)
     assert all(name in dict(each.loads) for each in tritons)
