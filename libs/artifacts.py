@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from libs import forgotten
 from libs.blobs.port import Blobs
 from libs.condemned import Condemned
 from libs.digests import file_sha256, remembered_sha256
@@ -109,7 +110,9 @@ class Finding(NamedTuple):
     artifact_id: str
     file: str
     problem: str
-    """Empty if the bytes are those of the manifest."""
+    """Empty if the bytes are those of the manifest, or were forgotten on purpose."""
+    note: str = ""
+    """Says what stands in the place of a file that was forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,7 @@ class Artifact:
         """Return a local file, its digest checked; it must not be written to.
 
         Raises:
-            NotFound: the artifact has no such file.
+            NotFound: the artifact has no such file, or it was forgotten.
             Corrupt: the file is missing, or not the manifest's.
         """
         file = next((file for file in self.manifest.files if file.name == name), None)
@@ -134,6 +137,8 @@ class Artifact:
         try:
             path = self.blobs.local(_name(self.id, name))
         except NotFound as error:
+            if note := _note(self.blobs, self.id, name):
+                raise NotFound(f"{_called(self)}: its file {name} {note}") from error
             raise Corrupt(f"{_called(self)}: its file {name} is missing") from error
         actual = remembered_sha256(path)
         if actual != file.sha256:
@@ -212,6 +217,8 @@ class Artifacts:
         files = tuple(File(each.name, each.stat().st_size, file_sha256(each)) for each in paths)
         manifest = Manifest(**_fields(request), files=files)
         hold(manifest.id)
+        if (replaced := forgotten.replacement(self._blobs, manifest.id)) is not None:
+            return self._answer(request, replaced)
         for path in paths:
             self._create(_name(manifest.id, path.name), path)
         self._create(_name(manifest.id, RUN), _canonical({"create_time": self._now(), **run}))
@@ -260,23 +267,31 @@ class Artifacts:
             raise InvalidInput(f"{prefix} begins {len(ids)} ids, among them {', '.join(ids[:3])}")
         return ids[0]
 
+    def every(self) -> Iterator[Artifact]:
+        """Yield every artifact, by id, whether or not it still answers a request."""
+        for blob in self._blobs.list("artifacts/"):
+            _, artifact_id, file = blob.name.split("/")
+            if file == MANIFEST:
+                with suppress(NotFound):  # deleted meanwhile
+                    yield self.open(artifact_id)
+
     def list(self, kind: str = "", limit: int = 0) -> Iterator[Artifact]:
         """Yield the artifacts that answer a request, newest first; limit 0 is no limit.
 
         A damaged one is left out, with a line in the log: `verify` says of it what is wrong.
         """
-        chosen = []
+        chosen = {}
         for blob in self._blobs.list("requests/"):
             try:
                 artifact = self.open(self._blobs.read(blob.name).data.decode())
                 if kind in ("", artifact.manifest.kind):
-                    chosen.append((artifact.run()["create_time"], artifact.id, artifact))
+                    chosen[artifact.id] = (artifact.run()["create_time"], artifact.id, artifact)
             except NotFound:
                 continue  # the request was answered, and the answer deleted since
             except (Corrupt, InvalidInput) as error:
                 _log.warning("%s is left out of the list: %s", blob.name, error)
-        chosen.sort(key=lambda each: each[:2], reverse=True)
-        yield from (artifact for *_, artifact in chosen[: limit or None])
+        newest = sorted(chosen.values(), key=lambda each: each[:2], reverse=True)
+        yield from (artifact for *_, artifact in newest[: limit or None])
 
     def lineage(self, artifact_id: str) -> Sequence[Artifact]:
         """Return the artifact and all it was made from, breadth first, each once.
@@ -316,7 +331,8 @@ class Artifacts:
             yield Finding(each, MANIFEST, "")
             for file in manifest.files:
                 problem = self.problem(_name(each, file.name), file.size_bytes, file.sha256)
-                yield Finding(each, file.name, problem)
+                note = _note(self._blobs, each, file.name) if problem else ""
+                yield Finding(each, file.name, "" if note else problem, note)
 
     def problem(self, name: str, size_bytes: int, sha256: str) -> str:
         """Read a whole blob and return what is wrong with it, or nothing."""
@@ -392,6 +408,14 @@ class _Walk:
 
 def _name(artifact_id: str, file: str) -> str:
     return f"artifacts/{artifact_id}/{file}"
+
+
+def _note(blobs: Blobs, artifact_id: str, file: str) -> str:
+    """Return what to say of a file that was forgotten, nothing of another."""
+    found = forgotten.read(blobs, artifact_id)
+    if found is None or file not in found.files:
+        return ""
+    return f"was forgotten; artifact {found.replacement_id} stands in its place"
 
 
 def _called(artifact: Artifact) -> str:

@@ -81,7 +81,11 @@ def connection(*, everything: bool, keep: bool) -> Iterator["Client"]:
     home = home_folder()
     with (
         supervised(home, names=names, keep=keep) as ports,
-        connect(f"127.0.0.1:{ports['loop']}", tls=client_tls(home)) as client,
+        connect(
+            f"127.0.0.1:{ports['loop']}",
+            tls=client_tls(home),
+            services={name: f"127.0.0.1:{ports[name]}" for name in SERVICES if name in ports},
+        ) as client,
     ):
         yield client
 

@@ -44,7 +44,9 @@ class Rights:
 _EVERYBODY = ("artifacts/", "requests/", "claims/", "tmp/")
 RIGHTS: Mapping[str, Rights] = {
     "corpus": Rights(
-        read=("garbage/",), write=(*_EVERYBODY, "operations/corpus/"), delete=("tmp/",)
+        read=("garbage/",),
+        write=(*_EVERYBODY, "operations/corpus/"),
+        delete=("artifacts/", "tmp/"),
     ),
     "sampler": Rights(
         read=("garbage/",), write=(*_EVERYBODY, "operations/sampler/"), delete=("tmp/",)
@@ -80,7 +82,8 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "triton": Rights(read=("models/",)),
 }
-"""Service to its rights. `loop` alone collects garbage. Triton reads its repository, which whoever
+"""Service to its rights. `loop` alone collects garbage, and `corpus` deletes
+what it forgets. Triton reads its repository, which whoever
 asks it for new weights has written."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from libs import forgotten
 from libs.artifacts import MANIFEST, Artifacts, Manifest
 from libs.backup.archive import Backup, Entry
 from libs.backup.take import RECORDS
@@ -97,7 +98,10 @@ def _finish(blobs: Blobs) -> None:
 def _check_files(blobs: Blobs, backup: Backup) -> Sequence[Manifest]:
     """Require every file that a manifest names, in the backup or else in the store."""
     manifests = []
+    gone: Sequence[str] = ()
     for name, file in backup.blobs():
+        if name.startswith("artifacts/") and name.endswith(f"/{forgotten.FORGOTTEN}"):
+            gone = forgotten.from_json(file.read()).files  # lies before its manifest
         if not name.startswith("artifacts/") or not name.endswith(f"/{MANIFEST}"):
             continue
         data = file.read()
@@ -106,8 +110,11 @@ def _check_files(blobs: Blobs, backup: Backup) -> Sequence[Manifest]:
         if name != f"artifacts/{manifest.id}/{MANIFEST}":
             raise Corrupt(f"{backup.path}: {name}: expected that of {manifest.id}")
         for each in manifest.files:
+            if each.name in gone:
+                continue
             expected = Entry(each.size_bytes, each.sha256)
             _check_file(blobs, backup, f"artifacts/{manifest.id}/{each.name}", expected)
+        gone = ()
     return manifests
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from libs import forgotten
 from libs.artifacts import MANIFEST, RUN, Manifest
 from libs.backup.archive import Entry, Writer
 from libs.blobs.port import Blobs
@@ -77,7 +78,12 @@ def _add(blobs: Blobs, writer: Writer, artifact_id: str, *, with_files: bool) ->
         run = blobs.read(f"{folder}/{RUN}").data
     except NotFound:
         return False
+    gone = forgotten.read(blobs, artifact_id)
+    if gone is not None:
+        writer.add(f"{folder}/{forgotten.FORGOTTEN}", forgotten.to_json(gone))
     for file in Manifest.from_json(data).files if with_files else ():
+        if gone is not None and file.name in gone.files:
+            continue
         name, entry = f"{folder}/{file.name}", Entry(file.size_bytes, file.sha256)
         try:
             writer.add_file(name, blobs.local(name), entry)

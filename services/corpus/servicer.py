@@ -54,6 +54,11 @@ class CorpusServicer(corpus_pb2_grpc.CorpusServiceServicer):
     ) -> operations_pb2.Operation:
         return self._operations.start("Collect", request, context)
 
+    def ForgetDocument(
+        self, request: corpus_pb2.ForgetDocumentRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        return self._operations.start("ForgetDocument", request, context)
+
     def Search(
         self, request: corpus_pb2.SearchRequest, context: grpc.ServicerContext
     ) -> corpus_pb2.SearchResponse:

@@ -43,7 +43,9 @@ class Shelf:
 
         Raises:
             Corrupt: bytes do not match their digests.
+            NotFound: a document of it was forgotten; another artifact stands in its place.
         """
+        artifact.path("passages.parquet")  # what is open here may be forgotten elsewhere
         with self._lock:
             if artifact.id not in self._opened:
                 self._opened[artifact.id] = self._load(artifact)
@@ -54,6 +56,12 @@ class Shelf:
                 self._search.drop(oldest)
                 del self._opened[oldest]
             return self._opened[artifact.id]
+
+    def drop(self, artifact_id: str) -> None:
+        """Close the passages of an artifact and remove their index, open or not."""
+        with self._lock:
+            self._opened.pop(artifact_id, None)
+            self._search.drop(artifact_id)
 
     def _load(self, artifact: Artifact) -> Opened:
         rows = read_rows(artifact.path("passages.parquet"), PASSAGES)

@@ -1,4 +1,4 @@
-"""Commands in, artifacts out: crawl, read a folder, index, collect."""
+"""Commands in, artifacts out: crawl, read a folder, index, collect, forget."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,7 @@ from libs.formats import (
     QUERIES,
     REFUSALS,
     read_rows,
+    write_json,
     write_table,
 )
 from libs.operations.record import Result
@@ -30,6 +31,7 @@ from services.corpus.collect import Limits, ask, sift
 from services.corpus.crawl import Outcome, Scope
 from services.corpus.crawler import Crawler
 from services.corpus.decontaminate import Exams
+from services.corpus.forgetting import Forgetting, document_of
 from services.corpus.index import Kept, index
 from services.corpus.journal import Journal
 from services.corpus.passages import DEFAULT_MAX_WORDS, DEFAULT_MIN_WORDS, Lengths
@@ -48,7 +50,9 @@ _DEFAULT_TIMEOUT_S = 20.0
 _MAX_RATE_PER_S = 1000.0
 
 
-def steps(bus: Bus, *, fetchers: Fetchers, shelf: Shelf) -> tuple[Step, ...]:
+def steps(
+    bus: Bus, *, fetchers: Fetchers, shelf: Shelf, forgetting: Forgetting
+) -> tuple[Step, ...]:
     """Return the long calls of the corpus; what they made is announced on `bus`."""
     announce_documents = partial(_announce_documents, bus)
     return (
@@ -85,6 +89,13 @@ def steps(bus: Bus, *, fetchers: Fetchers, shelf: Shelf) -> tuple[Step, ...]:
             run=partial(collect, shelf),
             check=check_collect,
             announce=partial(_announce_passages, bus),
+        ),
+        Step(
+            method="ForgetDocument",
+            request=corpus_pb2.ForgetDocumentRequest,
+            kind="tombstone",
+            version=1,
+            run=partial(forget, forgetting),
         ),
     )
 
@@ -361,6 +372,17 @@ def _starved(kept: Kept, min_words: int) -> str:
         f"{kept.num_words:,} words were found in {len(kept.rows):,} passages,"
         f" {max(min_words, 1):,} are needed."
     )
+
+
+# Forget.
+
+
+def forget(forgetting: Forgetting, request: corpus_pb2.ForgetDocumentRequest, work: Work) -> Made:
+    """Forget a document. Raises `NotFound` when nothing holds it."""
+    tombstone = forgetting.forget(request.document, work)
+    write_json(work.out / "tombstone.json", document_of(tombstone))
+    held_by = {f"num_{kind}s": len(ids) for kind, ids in tombstone.held_by.items()}
+    return Made(figures={"num_replaced": len(tombstone.replaced), **held_by})
 
 
 # Events.

@@ -17,7 +17,7 @@ from libs.clock import Clock
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound
 from libs.formats import canonical_json
 from libs.schema import Schema
-from services.loop.roots import Links, closure, read_roots
+from services.loop.roots import TOMBSTONE, Links, closure, read_roots
 from services.loop.rounds import RoundRecord
 from services.loop.store_age import StoreAge
 
@@ -102,7 +102,9 @@ class Survey:
         roots = read_roots(
             self._blobs, lambda each: _is_kept(each, oldest_s, all_=not rounds_older_than_days)
         )
-        reached = closure(roots.kept, self.links)
+        # Without its tombstone a document would come back with the next answer.
+        tombstones = {id_ for id_, names in stock.files.items() if _is_tombstone(names)}
+        reached = closure(roots.kept | tombstones, self.links)
         unneeded = {*stock.files, *stock.requests} - reached
         waits = self._waits(self._marked(now_s, {*unneeded, *roots.ended}))
         waiting = self._spread(
@@ -188,6 +190,10 @@ def check_days(days: float) -> None:
     """Raise `InvalidInput` unless rounds may be kept for so many days; 0 keeps them all."""
     if not 0 <= days < math.inf:
         raise InvalidInput(f"rounds_older_than_days must be 0 or more, got {days:g}")
+
+
+def _is_tombstone(names: Iterable[str]) -> bool:
+    return any(name.endswith(f"/{TOMBSTONE}") for name in names)
 
 
 def _is_kept(record: RoundRecord, oldest_s: float, *, all_: bool) -> bool:

@@ -128,6 +128,20 @@ def _cut(text: str) -> str:
     return flat if len(flat) <= _WIDTH else f"{flat[: _WIDTH - 3]}..."
 
 
+def _tombstone(artifact: Artifact) -> list[str]:
+    stone = read_json(artifact.path("tombstone.json"))
+    replaced = [
+        f"{each['kind']} {each['artifact_id'][:12]} gave way to {each['replacement_id'][:12]}"
+        for each in stone["replaced"]
+    ]
+    held = [
+        f"{kind} {id_[:12]} was made from it and still stands"
+        for kind, ids in sorted(stone["held_by"].items(), reverse=True)
+        for id_ in ids
+    ]
+    return [f"document {id_[:12]} is forgotten" for id_ in stone["document_ids"]] + replaced + held
+
+
 _NOTES: Mapping[str, Callable[[Artifact], Sequence[str]]] = {
     "checkpoint": _checkpoint,
     "clustering": _figures,
@@ -141,5 +155,6 @@ _NOTES: Mapping[str, Callable[[Artifact], Sequence[str]]] = {
     "plan": _plan,
     "responses": _figures,
     "round": _round,
+    "tombstone": _tombstone,
     "tokens": _figures,
 }

@@ -7,17 +7,21 @@ weights digest stands for the checkpoint that holds the weights.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
 from libs.artifacts import MANIFEST, Manifest
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt, NotFound
+from libs.forgotten import FORGOTTEN
 from libs.operations.record import Record
 from services.loop.rounds import RoundRecord
 
 _ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-ROUND = "round.json"
+TOMBSTONE = "tombstone.json"
+_NAMING = ("round.json", TOMBSTONE, FORGOTTEN)
+"""Files of an artifact that name others, beside its manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,10 @@ def closure(start: Iterable[str], links: Callable[[str], Iterable[str]]) -> froz
 
 
 class Links:
-    """What artifacts name: their inputs, and a round its steps'. Remembered: they never change."""
+    """What artifacts name: their inputs, a round its steps', and what stands in their place.
+
+    Remembered: manifests never change. What is forgotten later is kept by its tombstone.
+    """
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -103,11 +110,10 @@ class Links:
 
     def _named_by(self, artifact_id: str, manifest: Manifest) -> Iterator[str]:
         yield from named_in(manifest.to_json())
-        if any(file.name == ROUND for file in manifest.files):
-            try:
-                yield from named_in(self._blobs.read(f"artifacts/{artifact_id}/{ROUND}").data)
-            except NotFound:
-                return  # its files are being removed
+        names = {file.name for file in manifest.files} | {FORGOTTEN}
+        for name in names.intersection(_NAMING):
+            with suppress(NotFound):  # nothing was forgotten, or its files are being removed
+                yield from named_in(self._blobs.read(f"artifacts/{artifact_id}/{name}").data)
 
 
 def _contents(blobs: Blobs, prefix: str) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from athanor.corpus.v1 import events_pb2
 
-from libs import artifacts, condemned, formats
+from libs import artifacts, condemned, forgotten, formats
 from libs.backup import archive, restore
 from libs.blobs.folder import FolderBlobs
 from libs.bus import events, sqlite, sqlite_file
@@ -57,6 +57,7 @@ MODULES = {
     "libs/bus/events.py": events.SCHEMA,
     "libs/bus/sqlite_file.py": "the SQLite bus",
     "libs/condemned.py": condemned.SCHEMA,
+    "libs/forgotten.py": forgotten.SCHEMA,
     "libs/formats.py": formats.SCHEMA,
     "libs/launcher": WORD,
     "libs/lm/triton/repository.py": "the manifest of a published version",
@@ -67,6 +68,8 @@ MODULES = {
     "libs/search/ledger.py": ledger.SCHEMA,
     "libs/search/tantivy.py": "a copy of its ledger",
     "libs/service.py": WORD,
+    "services/corpus/forget.py": FILES,
+    "services/corpus/forgetting.py": SCRATCH,
     "services/corpus/journal.py": SCRATCH,
     "services/corpus/records.py": FILES,
     "services/corpus/worker.py": FILES,
@@ -267,6 +270,11 @@ FORMATS = [
         store_age.SCHEMA,
         stored(store_age.BLOB, lambda blobs: store_age.StoreAge(blobs).look()),
         {1: v(1, {"age_s": 1.0, "boot_id": "b", "boot_s": 2.0, "revision": 1})},
+    ),
+    Format(
+        forgotten.SCHEMA,
+        parsed(forgotten.from_json),
+        {1: v(1, {"replacement_id": ID, "document_ids": [ID], "files": ["a"]})},
     ),
     Format(
         restore.SCHEMA,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from athanor.client import cli_dead, cli_keeping, cli_results
+from athanor.client import cli_corpus, cli_dead, cli_keeping, cli_results
 from athanor.client.errors import AthanorError
 from athanor.client.terminal import (
     Json,
@@ -34,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(cli_results.artifacts, name="artifacts")
     app.add_typer(cli_results.models, name="models")
     app.add_typer(cli_dead.dead, name="dead")
+    app.add_typer(cli_corpus.corpus, name="corpus")
     app.command("lineage")(cli_results.lineage)
     app.command("report")(cli_results.report)
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from athanor.client.errors import AthanorError
 from athanor.client.terminal import Artifact, Json, answer, asking
 
 _COLLECT_S = 6 * 3600.0
@@ -94,27 +93,16 @@ def collect(
 
 def _deleted(client: Any, days: float) -> dict[str, int]:
     """Delete, and return what was deleted. Raises `AthanorError` when the collection fails."""
-    from athanor.common.v1 import artifacts_pb2, operations_pb2
+    from athanor.client.operations import ended
+    from athanor.common.v1 import artifacts_pb2
 
     started = client.artifacts.CollectGarbage(
         artifacts_pb2.CollectGarbageRequest(
             request_id=uuid.uuid4().hex, rounds_older_than_days=days
         )
     )
-    watched = operations_pb2.WatchRequest(name=started.name)
-    ended = [*client.watching.Watch(watched, timeout=_COLLECT_S)][-1]
-    if ended.WhichOneof("result") == "error":
-        raise AthanorError(_kind(ended.error), f"{ended.name}: {ended.error.message}")
-    result = operations_pb2.StepResult()
-    ended.response.Unpack(result)
+    result = ended(client.watching, started.name, timeout_s=_COLLECT_S)
     return {name: int(value) for name, value in result.figures.items()}
-
-
-def _kind(status: Any) -> str:
-    from google.rpc import error_details_pb2
-
-    info = error_details_pb2.ErrorInfo()
-    return next((str(info.reason) for each in status.details if each.Unpack(info)), "Internal")
 
 
 def _row(each: Any) -> dict[str, Any]:

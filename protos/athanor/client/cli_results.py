@@ -107,8 +107,9 @@ def artifacts_verify(context: typer.Context, artifact: Artifact, as_json: Json =
         ]
         typer.echo(json.dumps({"files": len(found), "problems": rows}))
     else:
-        for each in problems:
-            typer.echo(f"{each.artifact_id[:12]}  {each.file}: {each.problem}")
+        for each in found:
+            if each.problem or each.note:
+                typer.echo(f"{each.artifact_id[:12]}  {each.file}: {each.problem or each.note}")
         typer.echo(f"{len(found)} files, {len(problems)} with a problem")
     raise typer.Exit(1 if problems else 0)
 

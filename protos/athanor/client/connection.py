@@ -3,7 +3,7 @@
 Speaks gRPC only, so that any program can use it without Athanor's own machinery.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +75,8 @@ class Client:
     dead_letters: dead_letters_pb2_grpc.DeadLettersServiceStub
     operations: operations_pb2_grpc.OperationsStub
     watching: watch_pb2_grpc.OperationsWatchServiceStub
+    services: Mapping[str, grpc.Channel]
+    """The other services by their noun, for calls that `loop` does not pass on."""
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +87,8 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.channel.close()
+        for each in (self.channel, *self.services.values()):
+            each.close()
         if isinstance(error, grpc.RpcError):
             raise typed(error) from None
 
@@ -106,8 +109,12 @@ def open_channel(address: str, *, tls: Tls | None = None) -> grpc.Channel:
     return grpc.intercept_channel(channel(address, tls, options), _Deadline())
 
 
-def connect(address: str, *, tls: Tls | None = None) -> Client:
+def connect(
+    address: str, *, tls: Tls | None = None, services: Mapping[str, str] | None = None
+) -> Client:
     """Return a client of the `loop` service at `host:port`; `tls` as for `open_channel`.
+
+    `services` are the addresses of others by their noun.
 
     Used as a context manager it raises `AthanorError` for any call that fails inside.
     """
@@ -119,6 +126,7 @@ def connect(address: str, *, tls: Tls | None = None) -> Client:
         dead_letters=dead_letters_pb2_grpc.DeadLettersServiceStub(opened),
         operations=operations_pb2_grpc.OperationsStub(opened),
         watching=watch_pb2_grpc.OperationsWatchServiceStub(opened),
+        services={name: open_channel(at, tls=tls) for name, at in (services or {}).items()},
     )
 
 

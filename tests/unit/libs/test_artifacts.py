@@ -204,7 +204,7 @@ def killed_creations(blobs, folder):
 
 def test_a_creation_killed_anywhere_is_invisible_until_it_is_repeated(blobs, artifacts, folder):
     killed = list(killed_creations(blobs, folder))
-    assert len(killed) == 1 + len(FILES) + 3  # look-up, files, run, manifest, index
+    assert len(killed) == 2 + len(FILES) + 3  # look-up, forgotten, files, run, manifest, index
     done = list(artifacts.list())
     for asked in killed:
         assert artifacts.find(asked) is None
@@ -390,8 +390,8 @@ def test_verifying_reports_a_missing_and_a_truncated_file(blobs, artifacts, fami
     blobs.delete(f"artifacts/{plan}/data")
     damage(blobs, f"artifacts/{tokens}/data", b"tok")
     assert [each for each in artifacts.verify(plan) if each.problem] == [
-        (plan, "data", "it is missing"),
-        (tokens, "data", "expected 6 bytes, got 3"),
+        Finding(plan, "data", "it is missing"),
+        Finding(tokens, "data", "expected 6 bytes, got 3"),
     ]
 
 
@@ -400,9 +400,9 @@ def test_verifying_reports_a_missing_manifest_and_goes_on(blobs, artifacts, fami
     blobs.delete(f"artifacts/{plan}/manifest.json")
     found = list(artifacts.verify(checkpoint))
     assert [each for each in found if each.problem] == [
-        (plan, "manifest.json", f"there is no artifact {plan}")
+        Finding(plan, "manifest.json", f"there is no artifact {plan}")
     ]
-    assert (tokens, "data", "") in found
+    assert Finding(tokens, "data", "") in found
     with pytest.raises(NotFound, match=plan):
         artifacts.lineage(checkpoint)
 
@@ -410,6 +410,6 @@ def test_verifying_reports_a_missing_manifest_and_goes_on(blobs, artifacts, fami
 @IN_A_FOLDER
 def test_verifying_reports_a_damaged_manifest(blobs, artifacts, family):
     flip(blobs, f"artifacts/{family[0]}/manifest.json")
-    ((artifact_id, file, problem),) = artifacts.verify(family[0])
+    ((artifact_id, file, problem, _),) = artifacts.verify(family[0])
     assert (artifact_id, file) == (family[0], "manifest.json")
     assert "expected sha256" in problem

@@ -26,7 +26,7 @@ from athanor.common.v1 import options_pb2 as athanor_dot_common_dot_v1_dot_optio
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!athanor/common/v1/artifacts.proto\x12\x11\x61thanor.common.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"3\n\x14ListArtifactsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"G\n\x15ListArtifactsResponse\x12.\n\tartifacts\x18\x01 \x03(\x0b\x32\x1b.athanor.common.v1.Artifact\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"j\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rmanifest_json\x18\x03 \x01(\t\x12\x10\n\x08run_json\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\",\n\x15VerifyArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"L\n\x16VerifyArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"(\n\x11GetLineageRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"C\n\x12GetLineageResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.athanor.common.v1.LineageNode\"\xaa\x01\n\x0bLineageNode\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.athanor.common.v1.LineageNode.InputsEntry\x12\r\n\x05notes\x18\x04 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x12ListGarbageRequest\x12\x1e\n\x16rounds_older_than_days\x18\x01 \x01(\x01\"`\n\x07Garbage\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06wait_s\x18\x05 \x01(\x01\"K\n\x15\x43ollectGarbageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x16rounds_older_than_days\x18\x02 \x01(\x01\"C\n\x12PinArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"B\n\x03Pin\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04when\x18\x04 \x01(\t\"+\n\x14UnpinArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\",\n\x15UnpinArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"\x11\n\x0fListPinsRequest\"8\n\x10ListPinsResponse\x12$\n\x04pins\x18\x01 \x03(\x0b\x32\x16.athanor.common.v1.Pin2\xd1\x07\n\x10\x41rtifactsService\x12t\n\rListArtifacts\x12\'.athanor.common.v1.ListArtifactsRequest\x1a(.athanor.common.v1.ListArtifactsResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator\x12_\n\x0bGetArtifact\x12%.athanor.common.v1.GetArtifactRequest\x1a\x1b.athanor.common.v1.Artifact\"\x0c\xb2\xb5\x18\x08operator\x12y\n\x0eVerifyArtifact\x12(.athanor.common.v1.VerifyArtifactRequest\x1a).athanor.common.v1.VerifyArtifactResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator0\x01\x12k\n\nGetLineage\x12$.athanor.common.v1.GetLineageRequest\x1a%.athanor.common.v1.GetLineageResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator\x12\x64\n\x0bListGarbage\x12%.athanor.common.v1.ListGarbageRequest\x1a\x1a.athanor.common.v1.Garbage\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator0\x01\x12g\n\x0e\x43ollectGarbage\x12(.athanor.common.v1.CollectGarbageRequest\x1a\x1d.google.longrunning.Operation\"\x0c\xb2\xb5\x18\x08operator\x12Z\n\x0bPinArtifact\x12%.athanor.common.v1.PinArtifactRequest\x1a\x16.athanor.common.v1.Pin\"\x0c\xb2\xb5\x18\x08operator\x12p\n\rUnpinArtifact\x12\'.athanor.common.v1.UnpinArtifactRequest\x1a(.athanor.common.v1.UnpinArtifactResponse\"\x0c\xb2\xb5\x18\x08operator\x12\x61\n\x08ListPins\x12\".athanor.common.v1.ListPinsRequest\x1a#.athanor.common.v1.ListPinsResponse\"\x0c\xb2\xb5\x18\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!athanor/common/v1/artifacts.proto\x12\x11\x61thanor.common.v1\x1a\x1f\x61thanor/common/v1/options.proto\x1a#google/longrunning/operations.proto\"3\n\x14ListArtifactsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"G\n\x15ListArtifactsResponse\x12.\n\tartifacts\x18\x01 \x03(\x0b\x32\x1b.athanor.common.v1.Artifact\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"j\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rmanifest_json\x18\x03 \x01(\t\x12\x10\n\x08run_json\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\",\n\x15VerifyArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"Z\n\x16VerifyArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"(\n\x11GetLineageRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"C\n\x12GetLineageResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.athanor.common.v1.LineageNode\"\xaa\x01\n\x0bLineageNode\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.athanor.common.v1.LineageNode.InputsEntry\x12\r\n\x05notes\x18\x04 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x12ListGarbageRequest\x12\x1e\n\x16rounds_older_than_days\x18\x01 \x01(\x01\"`\n\x07Garbage\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06wait_s\x18\x05 \x01(\x01\"K\n\x15\x43ollectGarbageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x16rounds_older_than_days\x18\x02 \x01(\x01\"C\n\x12PinArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"B\n\x03Pin\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0c\n\x04when\x18\x04 \x01(\t\"+\n\x14UnpinArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\",\n\x15UnpinArtifactResponse\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"\x11\n\x0fListPinsRequest\"8\n\x10ListPinsResponse\x12$\n\x04pins\x18\x01 \x03(\x0b\x32\x16.athanor.common.v1.Pin2\xd1\x07\n\x10\x41rtifactsService\x12t\n\rListArtifacts\x12\'.athanor.common.v1.ListArtifactsRequest\x1a(.athanor.common.v1.ListArtifactsResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator\x12_\n\x0bGetArtifact\x12%.athanor.common.v1.GetArtifactRequest\x1a\x1b.athanor.common.v1.Artifact\"\x0c\xb2\xb5\x18\x08operator\x12y\n\x0eVerifyArtifact\x12(.athanor.common.v1.VerifyArtifactRequest\x1a).athanor.common.v1.VerifyArtifactResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator0\x01\x12k\n\nGetLineage\x12$.athanor.common.v1.GetLineageRequest\x1a%.athanor.common.v1.GetLineageResponse\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator\x12\x64\n\x0bListGarbage\x12%.athanor.common.v1.ListGarbageRequest\x1a\x1a.athanor.common.v1.Garbage\"\x10\x88\xb5\x18\x01\xb2\xb5\x18\x08operator0\x01\x12g\n\x0e\x43ollectGarbage\x12(.athanor.common.v1.CollectGarbageRequest\x1a\x1d.google.longrunning.Operation\"\x0c\xb2\xb5\x18\x08operator\x12Z\n\x0bPinArtifact\x12%.athanor.common.v1.PinArtifactRequest\x1a\x16.athanor.common.v1.Pin\"\x0c\xb2\xb5\x18\x08operator\x12p\n\rUnpinArtifact\x12\'.athanor.common.v1.UnpinArtifactRequest\x1a(.athanor.common.v1.UnpinArtifactResponse\"\x0c\xb2\xb5\x18\x08operator\x12\x61\n\x08ListPins\x12\".athanor.common.v1.ListPinsRequest\x1a#.athanor.common.v1.ListPinsResponse\"\x0c\xb2\xb5\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,33 +64,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYARTIFACTREQUEST']._serialized_start=403
   _globals['_VERIFYARTIFACTREQUEST']._serialized_end=447
   _globals['_VERIFYARTIFACTRESPONSE']._serialized_start=449
-  _globals['_VERIFYARTIFACTRESPONSE']._serialized_end=525
-  _globals['_GETLINEAGEREQUEST']._serialized_start=527
-  _globals['_GETLINEAGEREQUEST']._serialized_end=567
-  _globals['_GETLINEAGERESPONSE']._serialized_start=569
-  _globals['_GETLINEAGERESPONSE']._serialized_end=636
-  _globals['_LINEAGENODE']._serialized_start=639
-  _globals['_LINEAGENODE']._serialized_end=809
-  _globals['_LINEAGENODE_INPUTSENTRY']._serialized_start=764
-  _globals['_LINEAGENODE_INPUTSENTRY']._serialized_end=809
-  _globals['_LISTGARBAGEREQUEST']._serialized_start=811
-  _globals['_LISTGARBAGEREQUEST']._serialized_end=863
-  _globals['_GARBAGE']._serialized_start=865
-  _globals['_GARBAGE']._serialized_end=961
-  _globals['_COLLECTGARBAGEREQUEST']._serialized_start=963
-  _globals['_COLLECTGARBAGEREQUEST']._serialized_end=1038
-  _globals['_PINARTIFACTREQUEST']._serialized_start=1040
-  _globals['_PINARTIFACTREQUEST']._serialized_end=1107
-  _globals['_PIN']._serialized_start=1109
-  _globals['_PIN']._serialized_end=1175
-  _globals['_UNPINARTIFACTREQUEST']._serialized_start=1177
-  _globals['_UNPINARTIFACTREQUEST']._serialized_end=1220
-  _globals['_UNPINARTIFACTRESPONSE']._serialized_start=1222
-  _globals['_UNPINARTIFACTRESPONSE']._serialized_end=1266
-  _globals['_LISTPINSREQUEST']._serialized_start=1268
-  _globals['_LISTPINSREQUEST']._serialized_end=1285
-  _globals['_LISTPINSRESPONSE']._serialized_start=1287
-  _globals['_LISTPINSRESPONSE']._serialized_end=1343
-  _globals['_ARTIFACTSSERVICE']._serialized_start=1346
-  _globals['_ARTIFACTSSERVICE']._serialized_end=2323
+  _globals['_VERIFYARTIFACTRESPONSE']._serialized_end=539
+  _globals['_GETLINEAGEREQUEST']._serialized_start=541
+  _globals['_GETLINEAGEREQUEST']._serialized_end=581
+  _globals['_GETLINEAGERESPONSE']._serialized_start=583
+  _globals['_GETLINEAGERESPONSE']._serialized_end=650
+  _globals['_LINEAGENODE']._serialized_start=653
+  _globals['_LINEAGENODE']._serialized_end=823
+  _globals['_LINEAGENODE_INPUTSENTRY']._serialized_start=778
+  _globals['_LINEAGENODE_INPUTSENTRY']._serialized_end=823
+  _globals['_LISTGARBAGEREQUEST']._serialized_start=825
+  _globals['_LISTGARBAGEREQUEST']._serialized_end=877
+  _globals['_GARBAGE']._serialized_start=879
+  _globals['_GARBAGE']._serialized_end=975
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_start=977
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_end=1052
+  _globals['_PINARTIFACTREQUEST']._serialized_start=1054
+  _globals['_PINARTIFACTREQUEST']._serialized_end=1121
+  _globals['_PIN']._serialized_start=1123
+  _globals['_PIN']._serialized_end=1189
+  _globals['_UNPINARTIFACTREQUEST']._serialized_start=1191
+  _globals['_UNPINARTIFACTREQUEST']._serialized_end=1234
+  _globals['_UNPINARTIFACTRESPONSE']._serialized_start=1236
+  _globals['_UNPINARTIFACTRESPONSE']._serialized_end=1280
+  _globals['_LISTPINSREQUEST']._serialized_start=1282
+  _globals['_LISTPINSREQUEST']._serialized_end=1299
+  _globals['_LISTPINSRESPONSE']._serialized_start=1301
+  _globals['_LISTPINSRESPONSE']._serialized_end=1357
+  _globals['_ARTIFACTSSERVICE']._serialized_start=1360
+  _globals['_ARTIFACTSSERVICE']._serialized_end=2337
 # @@protoc_insertion_point(module_scope)

@@ -159,22 +159,26 @@ class VerifyArtifactResponse(_message.Message):
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
     """Artifact the file belongs to."""
     file: _builtins.str
     """Name of the file in it."""
     problem: _builtins.str
-    """Empty if the bytes match the manifest, else what is wrong."""
+    """Empty if the bytes match the manifest, or were forgotten on purpose, else what is wrong."""
+    note: _builtins.str
+    """Says of a file that was forgotten what stands in its place."""
     def __init__(
         self,
         *,
         artifact_id: _builtins.str = ...,
         file: _builtins.str = ...,
         problem: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "file", b"file", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "file", b"file", "note", b"note", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

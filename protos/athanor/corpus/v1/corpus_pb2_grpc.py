@@ -57,6 +57,11 @@ class CorpusServiceStub:
                 request_serializer=athanor_dot_corpus_dot_v1_dot_corpus__pb2.CollectRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.ForgetDocument = channel.unary_unary(
+                '/athanor.corpus.v1.CorpusService/ForgetDocument',
+                request_serializer=athanor_dot_corpus_dot_v1_dot_corpus__pb2.ForgetDocumentRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.Search = channel.unary_unary(
                 '/athanor.corpus.v1.CorpusService/Search',
                 request_serializer=athanor_dot_corpus_dot_v1_dot_corpus__pb2.SearchRequest.SerializeToString,
@@ -103,6 +108,16 @@ class CorpusServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetDocument(self, request, context):
+        """Takes a document out of every artifact and index of the corpus: others without it stand in their
+        place, and the files that held it are deleted. The result is an artifact of kind `tombstone`,
+        which names them, and the plans and checkpoints that were made from it, which still stand.
+        The operation fails with `NOT_FOUND` when nothing holds the document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Search(self, request, context):
         """Searches the passages of an index.
         Returns `NOT_FOUND` if the artifact is absent, `INVALID_ARGUMENT` without a query.
@@ -132,6 +147,11 @@ def add_CorpusServiceServicer_to_server(servicer, server):
             'Collect': grpc.unary_unary_rpc_method_handler(
                     servicer.Collect,
                     request_deserializer=athanor_dot_corpus_dot_v1_dot_corpus__pb2.CollectRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ForgetDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetDocument,
+                    request_deserializer=athanor_dot_corpus_dot_v1_dot_corpus__pb2.ForgetDocumentRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'Search': grpc.unary_unary_rpc_method_handler(
@@ -249,6 +269,33 @@ class CorpusService:
             target,
             '/athanor.corpus.v1.CorpusService/Collect',
             athanor_dot_corpus_dot_v1_dot_corpus__pb2.CollectRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/athanor.corpus.v1.CorpusService/ForgetDocument',
+            athanor_dot_corpus_dot_v1_dot_corpus__pb2.ForgetDocumentRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

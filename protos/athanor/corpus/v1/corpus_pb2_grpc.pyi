@@ -54,6 +54,12 @@ class CorpusServiceStub:
     The operation ends the round with `starved` when too little was found, and fails with
     `INVALID_ARGUMENT` when the exam lies in the corpus.
     """
+    ForgetDocument: _grpc.UnaryUnaryMultiCallable[_corpus_pb2.ForgetDocumentRequest, _operations_pb2.Operation]
+    """Takes a document out of every artifact and index of the corpus: others without it stand in their
+    place, and the files that held it are deleted. The result is an artifact of kind `tombstone`,
+    which names them, and the plans and checkpoints that were made from it, which still stand.
+    The operation fails with `NOT_FOUND` when nothing holds the document.
+    """
     Search: _grpc.UnaryUnaryMultiCallable[_corpus_pb2.SearchRequest, _corpus_pb2.SearchResponse]
     """Searches the passages of an index.
     Returns `NOT_FOUND` if the artifact is absent, `INVALID_ARGUMENT` without a query.
@@ -83,6 +89,12 @@ class CorpusServiceAsyncStub(CorpusServiceStub):
     """Collects passages for weak topics by bootstrapped queries.
     The operation ends the round with `starved` when too little was found, and fails with
     `INVALID_ARGUMENT` when the exam lies in the corpus.
+    """
+    ForgetDocument: _aio.UnaryUnaryMultiCallable[_corpus_pb2.ForgetDocumentRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Takes a document out of every artifact and index of the corpus: others without it stand in their
+    place, and the files that held it are deleted. The result is an artifact of kind `tombstone`,
+    which names them, and the plans and checkpoints that were made from it, which still stand.
+    The operation fails with `NOT_FOUND` when nothing holds the document.
     """
     Search: _aio.UnaryUnaryMultiCallable[_corpus_pb2.SearchRequest, _corpus_pb2.SearchResponse]  # type: ignore[assignment]
     """Searches the passages of an index.
@@ -134,6 +146,18 @@ class CorpusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Collects passages for weak topics by bootstrapped queries.
         The operation ends the round with `starved` when too little was found, and fails with
         `INVALID_ARGUMENT` when the exam lies in the corpus.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetDocument(
+        self,
+        request: _corpus_pb2.ForgetDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Takes a document out of every artifact and index of the corpus: others without it stand in their
+        place, and the files that held it are deleted. The result is an artifact of kind `tombstone`,
+        which names them, and the plans and checkpoints that were made from it, which still stand.
+        The operation fails with `NOT_FOUND` when nothing holds the document.
         """
 
     @_abc_1.abstractmethod

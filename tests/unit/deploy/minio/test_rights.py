@@ -32,14 +32,15 @@ def test_a_service_may_write_its_own_operations_and_nobody_elses():
     assert others == ["arn:aws:s3:::t1-operations/corpus/*"]
 
 
-def test_only_the_loop_may_write_the_registry_and_delete_artifacts():
+def test_only_the_loop_may_write_the_registry_and_beside_it_only_the_corpus_deletes_artifacts():
     writers = [
         name for name in RIGHTS if "arn:aws:s3:::t1-registry/*" in allowed(name, "s3:PutObject")
     ]
     deleters = [
         name for name in RIGHTS if "arn:aws:s3:::t1-artifacts/*" in allowed(name, "s3:DeleteObject")
     ]
-    assert writers == deleters == ["loop"]
+    assert writers == ["loop"]
+    assert deleters == ["corpus", "loop"]
 
 
 def test_triton_reads_its_repository_and_nothing_else():

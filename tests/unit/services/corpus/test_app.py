@@ -317,3 +317,36 @@ def test_the_same_request_costs_nothing_and_another_under_its_id_is_refused(corp
 def test_a_folder_that_is_not_there_is_not_found_at_once(corpus, tmp_path):
     with pytest.raises(NotFound, match="no folder"):
         corpus.calls.ReadFolder(read_folder(tmp_path / "absent"), timeout=10)
+
+
+def test_a_forgotten_document_is_found_no_more_and_the_same_reading_is_without_it(corpus, folder):
+    read = corpus.result(corpus.calls.ReadFolder(read_folder(folder), timeout=10))
+    exam_set = corpus.made("exam_set", exam_texts=(EXAM_TEXTS, []), holdout=(HOLDOUT, []))
+
+    def index(documents_id: str) -> str:
+        asked = corpus_pb2.IndexRequest(documents_id=documents_id, exam_set_id=exam_set)
+        return corpus.result(corpus.calls.Index(asked, timeout=10)).artifact_id
+
+    def search(passages_id: str) -> set[str]:
+        asked = corpus_pb2.SearchRequest(passages_id=passages_id, queries=[text("files", 3)])
+        (found,) = corpus.calls.Search(asked, timeout=10).results
+        return {hit.text for hit in found.hits}
+
+    indexed = index(read.artifact_id)
+    assert text("files", 3) in search(indexed)
+    rows = read_rows(corpus.artifact(read).path("documents.parquet"), DOCUMENTS)
+    (url,) = [row["url"] for row in rows if "files" in row["url"]]
+    asked = corpus_pb2.ForgetDocumentRequest(request_id="f", document=url, as_of="now")
+    stone = corpus.result(corpus.calls.ForgetDocument(asked, timeout=10))
+    assert (stone.kind, stone.figures["num_replaced"]) == ("tombstone", 2)
+    with pytest.raises(NotFound, match="was forgotten"):
+        search(indexed)
+    again = corpus.result(corpus.calls.ReadFolder(read_folder(folder, "r2"), timeout=10))
+    assert again.artifact_id != read.artifact_id
+    assert text("files", 3) not in search(index(again.artifact_id))
+
+
+def test_a_document_that_nothing_holds_cannot_be_forgotten(corpus):
+    asked = corpus_pb2.ForgetDocumentRequest(document="http://nowhere/", as_of="now")
+    with pytest.raises(NotFound, match="http://nowhere/"):
+        corpus.result(corpus.calls.ForgetDocument(asked, timeout=10))

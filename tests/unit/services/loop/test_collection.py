@@ -412,3 +412,10 @@ def test_rounds_that_run_beside_collections_without_any_grace_lose_nothing(world
         deleted = collecting.result()
     assert played == [[True] * 8] * 3
     assert deleted > 3, "the collections deleted too little to have been in anybody's way"
+
+
+def test_a_tombstone_keeps_what_it_names_for_ever(world):
+    replacement = world.make()
+    stone = json.dumps({"replaced": [{"replacement_id": replacement}]}).encode()
+    world.make("tombstone", files={"tombstone.json": stone})
+    assert world.garbage() == {}

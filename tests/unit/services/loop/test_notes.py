@@ -6,6 +6,7 @@ from libs.artifacts import Artifacts, Request
 from libs.formats import HITS, QUERIES, write_json, write_table
 from services.loop.lineage import Lineage
 from services.loop.notes import notes_of
+from services.loop.summary import SCHEMA
 
 CERTIFICATE = {"num_passages": 9, "num_dropped": 2, "num_items": 70}
 QUERY = {
@@ -67,7 +68,8 @@ def test_a_round_leads_to_the_artifacts_of_its_steps(make, blobs):
     exam = make("exam", exam={"name": "demo", "num_items": 70})
     base = make("tokenizer", inputs={"exam": exam.id})
     steps = {"base": {"artifact_id": base.id}, "later": {"artifact_id": ""}}
-    document = {"recipe": "small", "outcome": "promoted", "reason": "Better.", "steps": steps}
+    said = {"recipe": "small", "outcome": "promoted", "reason": "Better.", "steps": steps}
+    document = SCHEMA.stamped(said)
     round_ = make("round", round=document)
     nodes = Lineage(Artifacts(blobs)).walk(round_.id)
     assert [node.kind for node in nodes] == ["round", "tokenizer", "exam"]
@@ -77,7 +79,7 @@ def test_a_round_leads_to_the_artifacts_of_its_steps(make, blobs):
 
 def test_verifying_a_round_verifies_its_steps_and_names_the_bad_file(make, blobs, tmp_path):
     exam = make("exam", exam={"name": "demo", "num_items": 70})
-    document = {"steps": {"exam": {"artifact_id": exam.id}}}
+    document = SCHEMA.stamped({"steps": {"exam": {"artifact_id": exam.id}}})
     round_ = make("round", round=document)
     lineage = Lineage(Artifacts(blobs))
     good = list(lineage.verify(round_.id))
