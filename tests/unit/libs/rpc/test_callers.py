@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from athanor.common.v1 import artifacts_pb2, operations_pb2, options_pb2
+from athanor.common.v1 import artifacts_pb2, dead_letters_pb2, operations_pb2, options_pb2
 from athanor.corpus.v1 import corpus_pb2
 from athanor.evaluator.v1 import evaluator_pb2
 from athanor.lm.v1 import lm_pb2
@@ -13,7 +13,7 @@ from libs.rpc.callers import FOREIGN, OPERATOR, allowed_callers
 
 ROOT = Path(__file__).parents[4]
 MODULES = [
-    *(artifacts_pb2, operations_pb2, corpus_pb2, evaluator_pb2, lm_pb2),
+    *(artifacts_pb2, dead_letters_pb2, operations_pb2, corpus_pb2, evaluator_pb2, lm_pb2),
     *(loop_pb2, sampler_pb2, trainer_pb2),
 ]
 METHODS = [
