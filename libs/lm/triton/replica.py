@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
@@ -176,7 +176,8 @@ class Replica:
     def _stop(self, model: str, ticket: str) -> None:
         """Have the model end a call, within a token; what it answers is read by nobody."""
         asked = {"call": ["stop"], "ticket": [ticket]}
-        self._stream(model, asked, _LOOK_S, lambda: None)
+        with suppress(ValueError):  # of gRPC: the channel is closed, and the call with it
+            self._stream(model, asked, _LOOK_S, lambda: None)
 
     @contextmanager
     def _translated(self, model: str) -> Iterator[None]:
