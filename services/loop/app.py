@@ -76,7 +76,7 @@ def build(
     )
     steps = Steps(world=world, intake=intake, serving=serving, blobs=blobs, bus=bus)
     survey = Survey(blobs, clock=clock, age=StoreAge(blobs), grace_s=config.garbage_grace_h * 3600)
-    collector = Collector(blobs, survey, is_over=partial(_is_over, operations))
+    collector = Collector(blobs, survey, clock=clock, is_over=partial(_is_over, operations))
     long_calls = (*steps.all(), collection(collector))
     calls = LongCalls("loop", steps=long_calls, blobs=blobs, bus=bus, clock=clock)
     servicer = LoopServicer(

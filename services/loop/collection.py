@@ -13,6 +13,8 @@ from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from libs.blobs.port import Blobs
+from libs.bus import claims
+from libs.clock import Clock
 from libs.condemned import Condemned
 from libs.errors import RETRYABLE, Conflict, ServiceError
 from libs.lm import weights
@@ -34,11 +36,14 @@ class Progress(NamedTuple):
 class Collector:
     """Deletes the garbage of one object store."""
 
-    def __init__(self, blobs: Blobs, survey: Survey, *, is_over: Callable[[str], bool]) -> None:
+    def __init__(
+        self, blobs: Blobs, survey: Survey, *, clock: Clock, is_over: Callable[[str], bool]
+    ) -> None:
         """Use the parts; `is_over` says of an operation whether it ended, or never was."""
         self._blobs = blobs
         self._survey = survey
         self._condemned = Condemned(blobs)
+        self._clock = clock
         self._is_over = is_over
 
     def collect(
@@ -48,7 +53,9 @@ class Collector:
         tell: Callable[[Progress], None],
         rounds_older_than_days: float = 0.0,
     ) -> Progress:
-        """Delete everything whose grace is over; `tell` may raise to end it between two artifacts.
+        """Delete everything whose grace is over, and large messages that nobody reads any more.
+
+        `tell` may raise to end it between two artifacts.
 
         Raises:
             Conflict: another collection goes on, or another attempt at this one took over.
@@ -70,6 +77,9 @@ class Collector:
                         self._delete(still[artifact_id])
                         size_bytes = done.size_bytes + still[artifact_id].size_bytes
                         done = Progress(done.num_deleted + 1, done.num_due, size_bytes)
+            for claim in claims.expired(self._blobs, self._clock):
+                tell(done)
+                self._blobs.delete(claim)
         finally:
             self._condemned.clear(owner)
         return done
