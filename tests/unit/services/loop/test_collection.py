@@ -401,17 +401,16 @@ def real_world(request, tmp_path):
 def test_rounds_that_run_beside_collections_without_any_grace_lose_nothing(real_world):
     world = real_world
     world.grace_s = 0.0
-    ended, deleted = threading.Event(), 0
+    ended, num_deleted = threading.Event(), [0]
 
     def collect():
-        num_deleted = 0
         while not ended.is_set():
-            num_deleted += world.collect(rounds_older_than_days=1.0).num_deleted
-        return num_deleted
+            num_deleted[0] += world.collect(rounds_older_than_days=1.0).num_deleted
 
     def play(number):
         actor = Actor(world, number)
-        return [actor.play(f"{number:016x}{again:016x}") for again in range(6)]
+        played = itertools.takewhile(lambda again: again < 5 or num_deleted[0] < 5, range(200))
+        return [actor.play(f"{number:016x}{again:016x}") for again in played]
 
     with ThreadPoolExecutor(4) as pool:
         collecting = pool.submit(collect)
@@ -419,9 +418,9 @@ def test_rounds_that_run_beside_collections_without_any_grace_lose_nothing(real_
             played = [*pool.map(play, range(3))]
         finally:
             ended.set()
-        deleted = collecting.result()
-    assert played == [[True] * 6] * 3
-    assert deleted > 3, "the collections deleted too little to have been in anybody's way"
+        collecting.result()
+    assert {each for rounds in played for each in rounds} == {True}
+    assert num_deleted[0] >= 5, "the collections deleted too little to have been in anybody's way"
 
 
 def test_large_messages_that_nobody_reads_any_more_are_deleted_and_others_are_not(world):
