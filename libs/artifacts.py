@@ -26,12 +26,8 @@ from libs.blobs.port import Blobs
 from libs.condemned import Condemned
 from libs.digests import file_sha256, remembered_sha256
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
-from libs.formats import canonical_json
-from libs.schema import Schema
+from libs.manifest import MANIFEST, RUN, File, Manifest, Request, canonical, sha256_of
 
-SCHEMA = Schema(name="a manifest", version=1)
-MANIFEST = "manifest.json"
-RUN = "run.json"
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _CHUNK_BYTES = 4 << 20
@@ -40,68 +36,6 @@ _log = logging.getLogger(__name__)
 
 def _nothing(artifact_id: str) -> None:
     pass
-
-
-class File(NamedTuple):
-    """One file of an artifact."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of a step; equal requests have equal answers."""
-
-    kind: str
-    """Of the artifact asked for: `plan`, `checkpoint`."""
-    inputs: Mapping[str, str]
-    """Role to artifact id."""
-    parameters: Mapping[str, Any]
-    """Whatever else the result depends on, fit for JSON."""
-    recipe_version: int
-    """Raised when the code's results change."""
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the canonical JSON. Raises `InvalidInput` when the parameters are not JSON."""
-        return _sha256(_canonical(_fields(self)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest(Request):
-    """What an artifact is: the request it answers, and its files by name ascending."""
-
-    files: tuple[File, ...]
-    schema_version: int = SCHEMA.version
-    """The one it was stored under: its bytes, and so its id, stay what they are."""
-
-    @property
-    def id(self) -> str:
-        """The artifact's id, 64 hexadecimal digits."""
-        return _sha256(self.to_json())
-
-    def to_json(self) -> bytes:
-        """Return the canonical bytes."""
-        files = [file._asdict() for file in self.files]
-        return _canonical(_fields(self) | {"files": files, "schema_version": self.schema_version})
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "Manifest":
-        """Read a manifest.
-
-        Raises:
-            Corrupt: the bytes are none.
-            InvalidInput: its schema is newer than this code reads.
-        """
-        fields = SCHEMA.read(data)
-        version = json.loads(data)["schema_version"]
-        try:
-            files = tuple(File(**each) for each in fields.pop("files"))
-            return cls(**fields, files=files, schema_version=version)
-        except (ValueError, TypeError, KeyError) as error:
-            raise Corrupt(f"expected a manifest, got {error!r}") from error
 
 
 class Finding(NamedTuple):
@@ -215,13 +149,13 @@ class Artifacts:
             return answer
         paths = _files(folder)
         files = tuple(File(each.name, each.stat().st_size, file_sha256(each)) for each in paths)
-        manifest = Manifest(**_fields(request), files=files)
+        manifest = Manifest(**request.fields(), files=files)
         hold(manifest.id)
         if (replaced := forgotten.replacement(self._blobs, manifest.id)) is not None:
             return self._answer(request, replaced)
         for path in paths:
             self._create(_name(manifest.id, path.name), path)
-        self._create(_name(manifest.id, RUN), _canonical({"create_time": self._now(), **run}))
+        self._create(_name(manifest.id, RUN), canonical({"create_time": self._now(), **run}))
         self._create(_name(manifest.id, MANIFEST), manifest.to_json())
         return self._answer(request, manifest.id)
 
@@ -240,8 +174,8 @@ class Artifacts:
             data = self._blobs.read(_name(artifact_id, MANIFEST)).data
         except NotFound as error:
             raise NotFound(f"there is no artifact {artifact_id}") from error
-        if _sha256(data) != artifact_id:
-            raise Corrupt(f"artifact {artifact_id}: {MANIFEST} has sha256 {_sha256(data)}")
+        if sha256_of(data) != artifact_id:
+            raise Corrupt(f"artifact {artifact_id}: {MANIFEST} has sha256 {sha256_of(data)}")
         manifest = Manifest.from_json(data)
         kinds = (kind,) if isinstance(kind, str) else kind
         if kinds is not None and manifest.kind not in kinds:
@@ -431,23 +365,3 @@ def _files(folder: Path) -> Sequence[Path]:
                 f"got {path.name!r}"
             )
     return paths
-
-
-def _fields(request: Request) -> dict[str, Any]:
-    return {
-        "kind": request.kind,
-        "inputs": dict(request.inputs),
-        "parameters": dict(request.parameters),
-        "recipe_version": request.recipe_version,
-    }
-
-
-def _canonical(value: object) -> bytes:
-    try:
-        return canonical_json(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"expected values fit for JSON: {error}") from error
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.blobs.minio import MinioBlobs
 from libs.bus.sqlite import SqliteBus
@@ -14,6 +14,7 @@ from libs.lm.config import Config
 from libs.lm.digest import folder_digest
 from libs.lm.port import GenerativeLm
 from libs.lm.triton.client import TritonLm
+from libs.manifest import Request
 
 ADAPTERS = ("lm host", "triton")
 

@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from libs import forgotten
-from libs.artifacts import MANIFEST, Artifacts, Manifest
+from libs.artifacts import Artifacts
 from libs.backup.archive import Backup, Entry
 from libs.backup.take import RECORDS
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.formats import canonical_json
+from libs.manifest import MANIFEST, Manifest
 from libs.schema import Schema
 
 SCHEMA = Schema(name="the mark of a restore", version=1)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from libs import forgotten
-from libs.artifacts import MANIFEST, RUN, Manifest
 from libs.backup.archive import Entry, Writer
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt, NotFound
+from libs.manifest import MANIFEST, RUN, Manifest
 
 RECORDS = ("rounds/", "operations/", "registry/")
 """What changes, in the order in which it is copied."""

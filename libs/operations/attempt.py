@@ -13,9 +13,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from libs.artifacts import Artifact, Artifacts, Request
+from libs.artifacts import Artifact, Artifacts
 from libs.errors import Busy, InvalidInput
 from libs.formats import read_json, write_json
+from libs.manifest import Request
 from libs.operations.lease import Lease
 from libs.operations.record import Progress, Record, Result, printable
 from libs.operations.step import Made, Step, request_of

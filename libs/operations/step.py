@@ -13,8 +13,9 @@ from athanor.common.v1 import options_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from libs.artifacts import Artifact, Artifacts, Request
+from libs.artifacts import Artifact, Artifacts
 from libs.errors import Conflict
+from libs.manifest import Request
 from libs.operations.record import Result
 
 

@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from libs import forgotten
-from libs.artifacts import Artifact, Artifacts, Manifest, Request
+from libs.artifacts import Artifact, Artifacts
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, NotFound
 from libs.forgotten import Forgotten
 from libs.formats import canonical_json
+from libs.manifest import Manifest, Request
 from libs.operations.step import Work
 from libs.schema import Schema
 from services.corpus.forget import KINDS, Traces, holds, traces, write_without

@@ -18,9 +18,10 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, MethodDe
 from google.protobuf.message import Message
 
 from libs import rpc
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.errors import Conflict, ErrorRecord, InvalidInput, NotFound, ServiceError
 from libs.formats import write_json
+from libs.manifest import Request
 from libs.operations.servicer import DRY_RUN
 from libs.tls import Tls
 from services.loop.ports import Catalogue, Field, FieldKind, Rpc, Sight, Standing

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
-from libs.artifacts import MANIFEST, Manifest
 from libs.blobs.port import Blobs
 from libs.errors import Corrupt, NotFound
 from libs.forgotten import FORGOTTEN
+from libs.manifest import MANIFEST, Manifest
 from libs.operations.record import Record
 from services.loop.rounds import RoundRecord
 

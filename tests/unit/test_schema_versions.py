@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from athanor.corpus.v1 import events_pb2
 
-from libs import artifacts, condemned, forgotten, formats
+from libs import artifacts, condemned, forgotten, formats, manifest
 from libs.backup import archive, restore
 from libs.blobs.folder import FolderBlobs
 from libs.bus import events, sqlite, sqlite_file
@@ -48,7 +48,7 @@ ID_ONLY = "one artifact id and nothing else, under a name that is a digest"
 WORD = "a number or an address that lives as long as the process that wrote it"
 CALLER = "writes what its caller has versioned"
 MODULES = {
-    "libs/artifacts.py": artifacts.SCHEMA,
+    "libs/artifacts.py": manifest.SCHEMA,
     "libs/backup": "restore: the mark of a restore; what it restores keeps the version that it has",
     "libs/blocks.py": FILES,
     "libs/bus/claims.py": CALLER,
@@ -251,7 +251,7 @@ FORMATS = [
         ),
         {1: v(1, {"pins": [], "revision": 1})},
     ),
-    Format(artifacts.SCHEMA, parsed(artifacts.Manifest.from_json), {1: v(1, MANIFEST)}),
+    Format(manifest.SCHEMA, parsed(manifest.Manifest.from_json), {1: v(1, MANIFEST)}),
     Format(formats.SCHEMA, table, {0: {}, 1: v(1, {})}),
     Format(formats.CERTIFICATE, certificate, {1: v(1, CERTIFICATE)}),
     Format(events.SCHEMA, event, {0: {}, 1: v(1, {})}),

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from libs.artifacts import Artifacts, File, Finding, Manifest, Request
+from libs.artifacts import Artifacts, Finding
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, InvalidInput, NotFound
+from libs.manifest import File, Manifest, Request
 from tests import buckets
 
 FILES = {"plan.json": b"{}", "draws.npy": bytes(range(200)), "result.json": b"{}"}

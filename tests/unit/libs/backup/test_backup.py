@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.backup.archive import SCHEMA, Backup
 from libs.backup.restore import MARK, restore
 from libs.backup.take import take
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
 from libs.lm import weights
+from libs.manifest import Request
 from tests import buckets
 
 DIGEST = "5e" * 32

@@ -14,13 +14,14 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.errors import NotFound
 from libs.lm import weights
 from libs.lm.publish import Publisher
 from libs.lm.triton.replica import Replica
 from libs.lm.triton.repository import served_version
+from libs.manifest import Request
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):

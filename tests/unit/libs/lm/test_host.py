@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 import torch
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, DeadlineExceeded, InvalidInput, NotFound
 from libs.lm import metrics, weights
@@ -14,6 +14,7 @@ from libs.lm.digest import folder_digest, weights_digest
 from libs.lm.host import Call, Host
 from libs.lm.port import Question
 from libs.lm.prompts import Finish, Prompt, Sampling, joined
+from libs.manifest import Request
 
 ASKED = [Question(f"the quick {animal}", (" jumps", " box a judge")) for animal in ("fox", "dog")]
 PROMPTS = [Prompt(text="the quick"), Prompt(text="seven wizards box")]

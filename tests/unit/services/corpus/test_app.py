@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
 from libs import rpc
-from libs.artifacts import Artifact, Artifacts, Request
+from libs.artifacts import Artifact, Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.bus.events import parse
 from libs.bus.sqlite import SqliteBus
@@ -34,6 +34,7 @@ from libs.formats import (
     write_json,
     write_table,
 )
+from libs.manifest import Request
 from libs.search.tantivy import TantivySearch
 from services.corpus.adapters import HttpFetcher
 from services.corpus.app import build

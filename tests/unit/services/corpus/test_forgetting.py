@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from libs import forgotten
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.backup.restore import restore
 from libs.backup.take import take
 from libs.blobs.folder import FolderBlobs
@@ -22,6 +22,7 @@ from libs.formats import (
     write_json,
     write_table,
 )
+from libs.manifest import Request
 from services.corpus.forgetting import Forgetting, document_of
 from services.corpus.passages import Lengths
 from services.corpus.records import Document, reading, write_refusals

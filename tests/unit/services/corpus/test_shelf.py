@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from libs.artifacts import Artifact, Artifacts, Request
+from libs.artifacts import Artifact, Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.formats import PASSAGES, write_table
+from libs.manifest import Request
 from libs.search.port import Entry
 from services.corpus.shelf import Shelf
 from tests import indexes

@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
 
 from libs import rpc
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.blocks import read_blocks
 from libs.bus import events
@@ -32,6 +32,7 @@ from libs.formats import (
     write_json,
     write_table,
 )
+from libs.manifest import Request
 from libs.operations.record import UNMADE
 from services.evaluator.adapters import FakeLm
 from services.evaluator.app import build

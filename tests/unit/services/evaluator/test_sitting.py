@@ -2,11 +2,12 @@
 
 import pytest
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.errors import Conflict
 from libs.formats import read_json
 from libs.lm.port import OptionScore
+from libs.manifest import Request
 from services.evaluator.intervals import wilson
 from services.evaluator.items import Half
 from services.evaluator.score import batches, score

@@ -19,7 +19,7 @@ from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
 
 from libs import rpc
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.backup.restore import restore
 from libs.backup.take import take
 from libs.blobs.folder import FolderBlobs
@@ -27,6 +27,7 @@ from libs.bus import events
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
+from libs.manifest import Request
 from services.loop.adapters import FakeServices, GrpcServices
 from services.loop.app import build
 from services.loop.config import Config

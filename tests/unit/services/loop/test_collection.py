@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from athanor.corpus.v1.corpus_pb2 import CrawlRequest
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.bus.port import Topic
 from libs.bus.sqlite import SqliteBus
@@ -17,6 +17,7 @@ from libs.clock import Clock
 from libs.condemned import Condemned
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.lm import weights
+from libs.manifest import Request
 from libs.operations.attempt import Folders
 from libs.operations.lease import take
 from libs.operations.runner import Runner

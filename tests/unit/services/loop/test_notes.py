@@ -2,8 +2,9 @@
 
 import pytest
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.formats import HITS, QUERIES, write_json, write_table
+from libs.manifest import Request
 from services.loop.lineage import Lineage
 from services.loop.notes import notes_of
 from services.loop.summary import SCHEMA

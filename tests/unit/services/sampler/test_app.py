@@ -15,13 +15,14 @@ from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc as longrunning_grpc
 
 from libs import rpc
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.blocks import read_blocks
 from libs.bus.sqlite import SqliteBus
 from libs.clock import Clock
 from libs.errors import Conflict, InvalidInput, NotFound, Unavailable
 from libs.formats import Certificate, read_json
+from libs.manifest import Request
 from services.sampler.app import build
 from services.sampler.config import Config
 from services.sampler.tokens import open_tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.artifacts import Artifacts, Request
+from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.digests import file_sha256
 from libs.formats import (
@@ -20,6 +20,7 @@ from libs.formats import (
     write_json,
     write_table,
 )
+from libs.manifest import Request
 from services.trainer import tokenizer
 from services.trainer.schedule import Schedule
 
