@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
-from libs.blobs.port import Blobs
-from libs.errors import Busy, Conflict, Corrupt, NotFound
+from libs.blobs.port import Blobs, Read
+from libs.blobs.swap import standing, swap
+from libs.errors import Busy, Conflict, Corrupt
 from libs.formats import canonical_json
 from libs.schema import Schema
 
@@ -49,7 +50,7 @@ class Condemned:
 
     def read(self) -> Listed:
         """Return what stands on the list. Raises `Corrupt`, `InvalidInput` if it cannot be read."""
-        return self._stored()[0]
+        return _parse(standing(self._blobs, BLOB))
 
     def put(self, owner: str, ids: Iterable[str]) -> None:
         """List what `owner` is about to remove, in place of what it, or nobody, had listed.
@@ -57,16 +58,18 @@ class Condemned:
         Raises:
             Conflict: another collection's list stands.
         """
-        listed, etag = self._stored()
+        stored = standing(self._blobs, BLOB)
+        listed = _parse(stored)
         if listed.owner and listed.operation != Listed(owner=owner).operation:
             raise Conflict(f"expected no other collection, got that of {listed.operation}")
-        self._write(replace(listed, owner=owner, ids=tuple(ids)), etag)
+        self._write(replace(listed, owner=owner, ids=tuple(ids)), stored)
 
     def clear(self, owner: str) -> None:
         """Take everything off the list, if it is the owner's; idempotent."""
-        listed, etag = self._stored()
+        stored = standing(self._blobs, BLOB)
+        listed = _parse(stored)
         if listed.owner == owner:
-            self._write(Listed(revision=listed.revision), etag)
+            self._write(Listed(revision=listed.revision), stored)
 
     def settle(self, artifact_ids: Iterable[str], *, check: Callable[[], None]) -> None:
         """Return once none of them is being removed: each is to be had whole, or is gone.
@@ -86,22 +89,17 @@ class Condemned:
             check()
             time.sleep(_LOOK_S)
 
-    def _stored(self) -> tuple[Listed, str | None]:
-        try:
-            stored = self._blobs.read(BLOB)
-        except NotFound:
-            return Listed(), None
-        fields = SCHEMA.read(stored.data)
-        try:
-            return Listed(**fields | {"ids": tuple(fields["ids"])}), stored.etag
-        except (TypeError, KeyError) as error:
-            raise Corrupt(f"{BLOB}: expected {SCHEMA.name}, got {error!r}") from error
-
-    def _write(self, listed: Listed, etag: str | None) -> None:
+    def _write(self, listed: Listed, before: Read | None) -> None:
         """Write the next revision. Raises `Conflict` if somebody else was faster."""
         raised = replace(listed, revision=listed.revision + 1)
-        data = canonical_json(SCHEMA.stamped(asdict(raised)))
-        if etag is None:
-            self._blobs.create(BLOB, data)
-        else:
-            self._blobs.replace_if(BLOB, data, etag=etag)
+        swap(self._blobs, BLOB, canonical_json(SCHEMA.stamped(asdict(raised))), before)
+
+
+def _parse(stored: Read | None) -> Listed:
+    if stored is None:
+        return Listed()
+    fields = SCHEMA.read(stored.data)
+    try:
+        return Listed(**fields | {"ids": tuple(fields["ids"])})
+    except (TypeError, KeyError) as error:
+        raise Corrupt(f"{BLOB}: expected {SCHEMA.name}, got {error!r}") from error

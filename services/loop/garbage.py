@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from libs.blobs.port import Blobs
+from libs.blobs.port import Blobs, Read
+from libs.blobs.swap import standing, swap
 from libs.clock import Clock
 from libs.errors import Busy, Conflict, Corrupt, InvalidInput, NotFound
 from libs.formats import canonical_json
@@ -61,6 +62,15 @@ class _Marks:
     marks: Mapping[str, float] = field(default_factory=dict)
     """Artifact or ended operation to the age of the store, seconds, when it was found."""
     revision: int = 0
+
+
+def _parse(stored: Read | None) -> _Marks:
+    if stored is None:
+        return _Marks()
+    try:
+        return _Marks(**SCHEMA.read(stored.data))
+    except TypeError as error:
+        raise Corrupt(f"{MARKS}: expected {SCHEMA.name}, got {error!r}") from error
 
 
 class Stock(NamedTuple):
@@ -115,33 +125,20 @@ class Survey:
     def _marked(self, now_s: float, names: set[str]) -> Mapping[str, float]:
         """Mark these and nothing else, and return since how many seconds each is marked."""
         for _ in range(_TRIES):
-            before, etag = self._marks()
+            stored = standing(self._blobs, MARKS)
+            before = _parse(stored)
             kept = {name: before.marks.get(name, now_s) for name in sorted(names)}
-            if etag and kept == before.marks:
+            if stored and kept == before.marks:
                 break
             after = _Marks(marks=kept, revision=before.revision + 1)
-            document = SCHEMA.stamped(asdict(after))
             try:
-                if etag:
-                    self._blobs.replace_if(MARKS, canonical_json(document), etag=etag)
-                else:
-                    self._blobs.create(MARKS, canonical_json(document))
+                swap(self._blobs, MARKS, canonical_json(SCHEMA.stamped(asdict(after))), stored)
                 break
             except Conflict:
                 continue  # another survey was faster; what it marked is older than what we do
         else:
             raise Busy(f"{MARKS} was changed {_TRIES} times while it was written")
         return {name: now_s - since_s for name, since_s in kept.items()}
-
-    def _marks(self) -> tuple["_Marks", str]:
-        try:
-            stored = self._blobs.read(MARKS)
-        except NotFound:
-            return _Marks(), ""
-        try:
-            return _Marks(**SCHEMA.read(stored.data)), stored.etag
-        except TypeError as error:
-            raise Corrupt(f"{MARKS}: expected {SCHEMA.name}, got {error!r}") from error
 
     def _waits(self, marked_s: Mapping[str, float]) -> Mapping[str, float]:
         return {name: max(0.0, self._grace_s - s) for name, s in marked_s.items()}

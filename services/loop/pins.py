@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from libs.artifacts import Artifacts
-from libs.blobs.port import Blobs
+from libs.blobs.port import Blobs, Read
+from libs.blobs.swap import standing, swap
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.formats import canonical_json
 from libs.schema import Schema
@@ -39,7 +40,7 @@ class Pins:
 
     def all(self) -> tuple[Pin, ...]:
         """Return the pins, oldest first."""
-        return self._read()[0].pins
+        return _parse(standing(self._blobs, _BLOB)).pins
 
     def pin(self, pin: Pin) -> Pin:
         """Keep an artifact with all it was made from, and return its pin; the first one stands.
@@ -66,31 +67,28 @@ class Pins:
 
     def _change(self, change: Callable[[tuple[Pin, ...]], tuple[Pin, ...]]) -> tuple[Pin, ...]:
         while True:
-            pinned, etag = self._read()
+            stored = standing(self._blobs, _BLOB)
+            pinned = _parse(stored)
             after = replace(pinned, pins=change(pinned.pins), revision=pinned.revision + 1)
             if after.pins == pinned.pins:
                 return after.pins
             data = canonical_json(SCHEMA.stamped(asdict(after)))
             try:
-                if etag is None:
-                    self._blobs.create(_BLOB, data)
-                else:
-                    self._blobs.replace_if(_BLOB, data, etag=etag)
+                swap(self._blobs, _BLOB, data, stored)
             except Conflict:
                 continue  # somebody else was faster
             return after.pins
 
-    def _read(self) -> tuple[_Pinned, str | None]:
-        try:
-            stored = self._blobs.read(_BLOB)
-        except NotFound:
-            return _Pinned(), None
-        fields = SCHEMA.read(stored.data)
-        try:
-            pins = tuple(Pin(**each) for each in fields.pop("pins"))
-            return _Pinned(**fields, pins=pins), stored.etag
-        except (TypeError, KeyError) as error:
-            raise Corrupt(f"{_BLOB}: expected {SCHEMA.name}, got {error!r}") from error
+
+def _parse(stored: Read | None) -> _Pinned:
+    if stored is None:
+        return _Pinned()
+    fields = SCHEMA.read(stored.data)
+    try:
+        pins = tuple(Pin(**each) for each in fields.pop("pins"))
+        return _Pinned(**fields, pins=pins)
+    except (TypeError, KeyError) as error:
+        raise Corrupt(f"{_BLOB}: expected {SCHEMA.name}, got {error!r}") from error
 
 
 def _of(pins: tuple[Pin, ...], artifact_id: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from libs.blobs.port import Blobs
+from libs.blobs.swap import standing, swap
 from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
 from libs.formats import canonical_json
 from libs.schema import Schema
@@ -192,10 +193,8 @@ class Models:
 
     def read(self) -> Registry:
         """Return the registry, empty if nothing was registered yet."""
-        try:
-            return _from_json(self._blobs.read(_BLOB).data)
-        except NotFound:
-            return Registry()
+        stored = standing(self._blobs, _BLOB)
+        return _from_json(stored.data) if stored else Registry()
 
     def change(self, change: Callable[[Registry], Registry]) -> Registry:
         """Apply a change to what stands there, and return what stands there then.
@@ -210,23 +209,15 @@ class Models:
                     raise
 
     def _try(self, change: Callable[[Registry], Registry]) -> Registry:
-        try:
-            stored = self._blobs.read(_BLOB)
-        except NotFound:
-            return self._write(Registry(), change(Registry()), None)
-        before = _from_json(stored.data)
-        return self._write(before, change(before), stored.etag)
-
-    def _write(self, before: Registry, after: Registry, etag: str | None) -> Registry:
+        stored = standing(self._blobs, _BLOB)
+        before = _from_json(stored.data) if stored else Registry()
+        after = change(before)
         if after == before:
             return before
         raised = replace(after, revision=before.revision + 1)
         data = canonical_json(SCHEMA.stamped(asdict(raised)))
         try:
-            if etag is None:
-                self._blobs.create(_BLOB, data)
-            else:
-                self._blobs.replace_if(_BLOB, data, etag=etag)
+            swap(self._blobs, _BLOB, data, stored)
         except Conflict as conflict:
             raise _Raced(str(conflict)) from conflict
         return raised

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from libs.blobs.port import Blobs
-from libs.errors import Conflict, Corrupt, NotFound
+from libs.blobs.port import Blobs, Read
+from libs.blobs.swap import standing, swap
+from libs.errors import Conflict, Corrupt
 from libs.formats import canonical_json
 from libs.schema import Schema
 
@@ -62,10 +63,11 @@ class StoreAge:
         Without `take_over` it leaves the counting to another machine that goes on with it.
         """
         while True:
-            age, etag = self._read()
+            stored = standing(self._blobs, BLOB)
+            age = _parse(stored)
             moment = self._moment()
             passed_s = self._passed_s(age, moment)
-            if etag and not passed_s and not take_over:
+            if stored and not passed_s and not take_over:
                 return age.age_s
             after = _Age(
                 age_s=age.age_s + passed_s,
@@ -75,10 +77,7 @@ class StoreAge:
             )
             data = canonical_json(SCHEMA.stamped(asdict(after)))
             try:
-                if etag is None:
-                    self._blobs.create(BLOB, data)
-                else:
-                    self._blobs.replace_if(BLOB, data, etag=etag)
+                swap(self._blobs, BLOB, data, stored)
             except Conflict:
                 continue  # counted by somebody else: what is left is counted next
             self._seen = (after.revision, moment.seconds)
@@ -92,12 +91,11 @@ class StoreAge:
             self._seen, since_s = (age.revision, moment.seconds), moment.seconds
         return moment.seconds - since_s
 
-    def _read(self) -> tuple[_Age, str | None]:
-        try:
-            stored = self._blobs.read(BLOB)
-        except NotFound:
-            return _Age(), None
-        try:
-            return replace(_Age(), **SCHEMA.read(stored.data)), stored.etag
-        except TypeError as error:
-            raise Corrupt(f"{BLOB}: expected {SCHEMA.name}, got {error!r}") from error
+
+def _parse(stored: Read | None) -> _Age:
+    if stored is None:
+        return _Age()
+    try:
+        return replace(_Age(), **SCHEMA.read(stored.data))
+    except TypeError as error:
+        raise Corrupt(f"{BLOB}: expected {SCHEMA.name}, got {error!r}") from error

@@ -8,9 +8,10 @@ key for each distinct decision.
 from collections.abc import Sequence
 
 from libs.blobs.port import Blobs
-from libs.errors import Conflict, NotFound
+from libs.blobs.swap import standing, swap
+from libs.errors import Conflict
 from libs.formats import canonical_json
-from libs.schema import Schema, unchanged
+from libs.schema import Fields, Schema, unchanged
 
 SCHEMA = Schema(name="the decisions on an exam", version=1, migrations={0: unchanged})
 DEFAULT_MAX_DECISIONS = 5
@@ -24,11 +25,8 @@ def spend(blobs: Blobs, exam_id: str, key: str, *, limit: int) -> int:
     """
     while True:
         name = f"registry/decisions/{exam_id}.json"
-        try:
-            stored = blobs.read(name)
-            document = SCHEMA.read(stored.data)
-        except NotFound:
-            stored, document = None, {"revision": 0, "decisions": []}
+        stored = standing(blobs, name)
+        document = SCHEMA.read(stored.data) if stored else _undecided()
         keys: Sequence[str] = document["decisions"]
         if key in keys:
             return len(keys)
@@ -41,10 +39,11 @@ def spend(blobs: Blobs, exam_id: str, key: str, *, limit: int) -> int:
         after = {"revision": document["revision"] + 1, "decisions": [*keys, key]}
         data = canonical_json(SCHEMA.stamped(after))
         try:
-            if stored is None:
-                blobs.create(name, data)
-            else:
-                blobs.replace_if(name, data, etag=stored.etag)
+            swap(blobs, name, data, stored)
         except Conflict:
             continue  # another decision was counted in between
         return len(keys) + 1
+
+
+def _undecided() -> Fields:
+    return {"revision": 0, "decisions": []}

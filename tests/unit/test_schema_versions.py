@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 ID = "ab" * 32
 WRITES = re.compile(
     r"(blobs|self)\.(create|replace_if|_create)|write_(json|table|bytes|text|blocks)|sqlite3\.connect"
-    r"|(torch|np|pq)\.(save|write_table)|save_(file|pretrained)|copyfile|bus\.publish"
+    r"|(torch|np|pq)\.(save|write_table)|save_(file|pretrained)|copyfile|bus\.publish|^swap$"
 )
 """Calls that put bytes where another process, or a later one, reads them."""
 
@@ -50,6 +50,7 @@ CALLER = "writes what its caller has versioned"
 MODULES = {
     "libs/artifacts.py": manifest.SCHEMA,
     "libs/backup": "restore: the mark of a restore; what it restores keeps the version that it has",
+    "libs/blobs/swap.py": CALLER,
     "libs/blocks.py": FILES,
     "libs/bus/claims.py": CALLER,
     "libs/bus/consume.py": "dead letters: the message as it came, with headers that say why",

@@ -24,6 +24,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from libs.blobs.port import Blobs
+from libs.blobs.swap import standing, swap
 from libs.digests import remembered_sha256
 from libs.errors import Conflict, Corrupt, NotFound
 from libs.formats import canonical_json
@@ -154,15 +155,11 @@ class Repository:
             Conflict: a later one is served, or somebody changed it at the same time.
         """
         blob, content = f"{_ROOT}/{name}/config.pbtxt", config(name, version).encode()
-        try:
-            stored = self._blobs.read(blob)
-        except NotFound:
-            self._blobs.create(blob, content)
-            return
-        if served_version(stored.data.decode()) > version:
+        stored = standing(self._blobs, blob)
+        if stored and served_version(stored.data.decode()) > version:
             raise Conflict(f"{name}: a later version than {version} is served")
-        if stored.data != content:
-            self._blobs.replace_if(blob, content, etag=stored.etag)
+        if stored is None or stored.data != content:
+            swap(self._blobs, blob, content, stored)
 
     def served(self, name: str) -> int:
         """Return the version that the configuration names; 0 if it was never published."""
