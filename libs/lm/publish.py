@@ -22,8 +22,9 @@ from libs.artifacts import Artifacts
 from libs.blobs.port import Blobs
 from libs.errors import Conflict, Corrupt, DeadlineExceeded, Unavailable
 from libs.lm import weights
+from libs.lm.pieces import check_digest
 from libs.lm.triton import metrics
-from libs.lm.triton.replica import Replica, check_digest
+from libs.lm.triton.replica import Replica
 from libs.lm.triton.repository import CANDIDATE, LIVE, Repository, config_json, model_name
 
 _LOOK_S = 5.0

@@ -11,9 +11,10 @@ from itertools import count
 from typing import NamedTuple
 
 from libs.errors import Corrupt, ServiceError, Unavailable
+from libs.lm.pieces import check_digest
 from libs.lm.publish import Publisher
 from libs.lm.triton import metrics
-from libs.lm.triton.replica import Absent, Replica, Tensors, check_digest, digest_of
+from libs.lm.triton.replica import Absent, Replica, Tensors, digest_of
 from libs.lm.triton.repository import model_name
 
 _log = logging.getLogger(__name__)

@@ -18,10 +18,9 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from libs import rpc, telemetry
+from libs import rpc
 from libs.errors import (
     KINDS,
-    Corrupt,
     DeadlineExceeded,
     ErrorRecord,
     NotFound,
@@ -194,13 +193,6 @@ def digest_of(answer: Tensors) -> str:
     """Return the digest of the weights that made an answer."""
     (digest,) = answer["weights_digest"]
     return str(digest)
-
-
-def check_digest(expected: str, actual: str) -> None:
-    """Raise `Corrupt` unless an answer is of the weights that were asked for."""
-    if actual != expected:
-        telemetry.WEIGHTS_MISMATCHES.inc()
-        raise Corrupt(f"expected an answer of weights {expected}, got one of {actual or 'none'}")
 
 
 def _request(model: str, tensors: Tensors) -> Any:
