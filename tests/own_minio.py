@@ -2,97 +2,27 @@
 
 import contextlib
 import os
-import signal
 import socket
-import subprocess
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from deploy.local.stack.minio import bound_by_permissions
-from tests import stack
+from tests.own_server import OwnServer
 
 _PATIENCE_S = 60.0
 _READ_BYTES = 1 << 16
 
 
-class OwnMinio:
-    """One server process over one folder; its port stays the same through restarts.
-
-    As root it is started without the right to pass over permissions, so that `read_only` binds it.
-    """
+class OwnMinio(OwnServer):
+    """A MinIO whose disk can be made read-only."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """What `stack` says of the shared server, of this one."""
-        return {
-            "ATHANOR_MINIO": f"http://127.0.0.1:{self.port}",
-            "ATHANOR_MINIO_ACCESS_KEY": "athanor",
-            "ATHANOR_MINIO_SECRET_KEY": "athanor-secret",
-        }
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self.folder.mkdir(exist_ok=True)
-        command = [str(_program()), "server", str(self.folder)]
-        command += ["--address", f"127.0.0.1:{self.port}", "--console-address", "127.0.0.1:0"]
-        with (self.folder.parent / "minio.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*bound_by_permissions(), *command],
-                env={
-                    "HOME": str(self.folder.parent),
-                    "MINIO_ROOT_USER": self.settings["ATHANOR_MINIO_ACCESS_KEY"],
-                    "MINIO_ROOT_PASSWORD": self.settings["ATHANOR_MINIO_SECRET_KEY"],
-                    "MINIO_CI_CD": "1",  # accepts the disk of the operating system
-                },
-                stdout=log,
-                stderr=log,
-            )
-        self._await_ready()
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(timeout=_PATIENCE_S)
-
-    def restart(self) -> None:
-        """Kill it and start it again."""
-        self.kill()
-        self.start()
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Let it hang: it accepts connections and answers nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        super().__init__("minio", folder)
+        self.disk = folder / "minio" / "data"
 
     def read_only(self, on: bool) -> None:
         """Take from its disk, or give back, the permission to write."""
-        read_only(self.folder, on)
-
-    def _await_ready(self) -> None:
-        give_up = time.monotonic() + _PATIENCE_S
-        while True:
-            assert self._process is not None
-            assert self._process.poll() is None, (self.folder.parent / "minio.log").read_text()
-            with contextlib.suppress(OSError):
-                url = f"{self.settings['ATHANOR_MINIO']}/minio/health/ready"
-                if urllib.request.urlopen(url, timeout=5).status == 200:
-                    return
-            assert time.monotonic() < give_up, f"MinIO was not ready within {_PATIENCE_S} s"
-            time.sleep(0.05)
+        read_only(self.disk, on)
 
 
 class Wire:
@@ -185,12 +115,6 @@ class Wire:
                 action()
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def read_only(folder: Path, on: bool) -> None:
     """Make the disk of a MinIO that is bound by permissions read-only, or writable again.
 
@@ -198,10 +122,3 @@ def read_only(folder: Path, on: bool) -> None:
     """
     for each, _, _ in os.walk(folder):  # parents first: nothing new appears below
         Path(each).chmod(0o555 if on else 0o755)
-
-
-def _program() -> Path:
-    program = stack.folder() / "minio" / "minio"
-    if not program.exists():
-        stack.refuse(f"MinIO is not built ({program} is absent): make stack")
-    return program

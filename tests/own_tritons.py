@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.stack import Run, down, kill, start, up
-from deploy.local.stack.obtain import absent
-from deploy.local.stack.servers import with_needs
 from libs.artifacts import Artifacts
 from libs.blobs.folder import FolderBlobs
 from libs.blobs.port import Blobs
@@ -75,10 +73,8 @@ class OwnTritons:
 @contextmanager
 def own_tritons(folder: Path, names: Sequence[str] = NAMES) -> Iterator[OwnTritons]:
     """Give servers that end with the block; skip the test where they were never obtained."""
-    cache = stack.folder()
-    if missing := absent(with_needs(names), cache):
-        stack.refuse(f"{', '.join(missing)} absent from {cache}: make stack")
-    run = Run(cache=cache, folder=folder / "stack")
+    stack.require(names)
+    run = Run(cache=stack.folder(), folder=folder / "stack")
     run.folder.mkdir()
     try:
         yield OwnTritons(run, up(run, names), folder)

@@ -1,7 +1,7 @@
 """The real servers, for tests that must pass on them too."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.stack import Run, up
 from deploy.local.stack.obtain import absent
-from deploy.local.stack.servers import SERVERS
+from deploy.local.stack.servers import SERVERS, with_needs
 
 
 def run() -> Run:
@@ -31,9 +31,14 @@ def settings() -> Mapping[str, str]:
     shared = run()
     if shared.is_foreign:
         return shared.settings()
-    if missing := absent(list(SERVERS.values()), shared.cache):
-        refuse(f"{', '.join(missing)} absent from {shared.cache}: make stack")
+    require(list(SERVERS))
     return up(shared)
+
+
+def require(names: Sequence[str]) -> None:
+    """Skip the test, or fail it as `refuse` does, where one of these servers was never obtained."""
+    if missing := absent(with_needs(names), folder()):
+        refuse(f"{', '.join(missing)} absent from {folder()}: make stack")
 
 
 def refuse(reason: str) -> NoReturn:

@@ -7,36 +7,37 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from libs.errors import Busy, InvalidInput, Unavailable
+from libs.launcher.home import unused_port
 from libs.search.elastic import bulk, documents
 from libs.search.elasticsearch import ElasticsearchSearch
 from libs.search.port import Entry
 from tests import indexes
-from tests.own_elasticsearch import OwnElasticsearch
-from tests.own_minio import free_port
+from tests.own_server import OwnServer
 
 BATCH = 60
 DEADLINE_S = 1.0
 
 
 @pytest.fixture(scope="module")
-def server():
-    server = OwnElasticsearch()
-    try:
-        server.start()
+def server(tmp_path_factory):
+    with OwnServer("elasticsearch", tmp_path_factory.mktemp("elasticsearch")) as server:
         yield server
-    finally:
-        server.remove()
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return server.settings["ATHANOR_ELASTICSEARCH"]
 
 
 @pytest.fixture
-def search(server):
-    with indexes.elasticsearch(server.url) as search:
+def search(url):
+    with indexes.elasticsearch(url) as search:
         yield search
 
 
 @pytest.fixture
-def impatient(server):
-    with indexes.elasticsearch(server.url, deadline_s=DEADLINE_S) as search:
+def impatient(url):
+    with indexes.elasticsearch(url, deadline_s=DEADLINE_S) as search:
         yield search
 
 
@@ -117,17 +118,17 @@ def test_a_server_that_hangs_ends_every_call_in_time_and_goes_on_later(server, i
 
 
 def test_a_server_that_is_down_is_named_without_its_password():
-    port = free_port()
+    port = unused_port(set())
     search = ElasticsearchSearch(f"http://name:hidden@127.0.0.1:{port}")
     with pytest.raises(Unavailable, match=f"Elasticsearch at 127.0.0.1:{port}") as caught:
         search.index("i")
     assert "hidden" not in str(caught.value)
 
 
-def test_an_entry_that_the_index_cannot_take_is_named_and_the_others_are_there(server):
+def test_an_entry_that_the_index_cannot_take_is_named_and_the_others_are_there(url):
     mappings = documents.mappings()
     mappings["properties"]["length"] = {"type": "byte"}
-    with indexes.fresh_namespace(server.url) as namespace, Elasticsearch(server.url) as client:
+    with indexes.fresh_namespace(url) as namespace, Elasticsearch(url) as client:
         alias = f"{namespace}i"
         aliases = {alias: {"is_write_index": True}}
         client.indices.create(
@@ -136,17 +137,17 @@ def test_an_entry_that_the_index_cannot_take_is_named_and_the_others_are_there(s
             mappings=mappings,
             aliases=aliases,
         )
-        index = ElasticsearchSearch(server.url, namespace=namespace).index("i")
+        index = ElasticsearchSearch(url, namespace=namespace).index("i")
         with pytest.raises(InvalidInput, match=r"entry 'long' of .*: Elasticsearch at"):
             index.add([Entry("a", "word"), Entry("long", "word " * 128), Entry("b", "word")])
         index.add([Entry("c", "word")])
         assert len(index) == 3
 
 
-def test_a_full_disk_is_busy_and_what_waits_for_room_goes_on(server, search, monkeypatch):
+def test_a_full_disk_is_busy_and_what_waits_for_room_goes_on(url, search, monkeypatch):
     index = search.index("i")
     index.add(batch(0))
-    with Elasticsearch(server.url) as client:
+    with Elasticsearch(url) as client:
 
         def block(on):
             (name,) = client.indices.get(index="t*@v*").body

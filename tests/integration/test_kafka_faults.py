@@ -12,7 +12,7 @@ from libs.bus.consume import consume
 from libs.bus.kafka import KafkaBus
 from libs.bus.port import Consumer, Message, Topic, and_dead_letters
 from libs.errors import Conflict, InvalidInput, Unavailable
-from tests.own_kafka import OwnKafka
+from tests.own_server import OwnServer
 
 # kafka-python leaves sockets that could not connect to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -22,19 +22,13 @@ TOPIC = Topic(name="test.things-happened.v1", key="thing", partitions=4)
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnKafka]:
-    broker = OwnKafka(
-        tmp_path_factory.mktemp("kafka"),
-        log_retention_check_interval_ms="500",
-        log_cleaner_backoff_ms="200",
-    )
-    broker.start()
-    yield broker
-    broker.kill()
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    with OwnServer("kafka", tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 @pytest.fixture
-def bus(kafka: OwnKafka, request: pytest.FixtureRequest) -> Iterator[KafkaBus]:
+def bus(kafka: OwnServer, request: pytest.FixtureRequest) -> Iterator[KafkaBus]:
     opened = KafkaBus(
         kafka.settings["ATHANOR_KAFKA"],
         namespace=f"{request.node.name.replace('[', '-').replace(']', '')}-",
@@ -79,7 +73,7 @@ def take(consumer: Consumer, count: int) -> list[Message]:
     return list(taken.values())
 
 
-def test_a_killed_broker_loses_nothing_and_members_go_on(kafka: OwnKafka, bus: KafkaBus) -> None:
+def test_a_killed_broker_loses_nothing_and_members_go_on(kafka: OwnServer, bus: KafkaBus) -> None:
     publish(bus, *range(20))
     with bus.subscribe([TOPIC.name], group="readers") as consumer:
         first = take(consumer, 5)
@@ -89,7 +83,9 @@ def test_a_killed_broker_loses_nothing_and_members_go_on(kafka: OwnKafka, bus: K
     assert {int(each.value) for each in (*first, *rest)} == set(range(40))
 
 
-def test_a_broker_that_is_down_is_named_within_the_deadline(kafka: OwnKafka, bus: KafkaBus) -> None:
+def test_a_broker_that_is_down_is_named_within_the_deadline(
+    kafka: OwnServer, bus: KafkaBus
+) -> None:
     publish(bus, 1)
     kafka.kill()
     try:
@@ -119,7 +115,7 @@ def calls(bus: KafkaBus, consumer: Consumer, message: Message) -> dict[str, Call
 
 
 def test_no_call_outlasts_its_deadline_while_the_broker_hangs(
-    kafka: OwnKafka, bus: KafkaBus
+    kafka: OwnServer, bus: KafkaBus
 ) -> None:
     publish(bus, 0)
     took_s = {}
@@ -140,7 +136,7 @@ def test_no_call_outlasts_its_deadline_while_the_broker_hangs(
     assert sorted(took_s.values())[-2] < DEADLINE_S + 2, took_s
 
 
-def test_a_member_takes_up_partitions_that_were_added(kafka: OwnKafka, bus: KafkaBus) -> None:
+def test_a_member_takes_up_partitions_that_were_added(kafka: OwnServer, bus: KafkaBus) -> None:
     more = replace(TOPIC, partitions=8)
     with bus.subscribe([TOPIC.name], group="readers") as consumer:
         publish(bus, *range(16))

@@ -30,8 +30,7 @@ import sys
 from pathlib import Path
 from libs.blobs.minio import MinioBlobs
 
-endpoint, namespace, cache, source, name = sys.argv[1:]
-key, secret = "athanor", "athanor-secret"
+endpoint, key, secret, namespace, cache, source, name = sys.argv[1:]
 blobs = MinioBlobs(
     endpoint, access_key=key, secret_key=secret, namespace=namespace, cache=Path(cache)
 )
@@ -41,10 +40,8 @@ blobs.create(name, Path(source))
 
 @pytest.fixture(scope="module")
 def minio(tmp_path_factory):
-    server = OwnMinio(tmp_path_factory.mktemp("minio") / "disk")
-    server.start()
-    yield server
-    server.kill()
+    with OwnMinio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -116,10 +113,11 @@ def test_a_lost_answer_gives_nobody_what_another_created(blobs, wired, wire):
 
 
 def test_a_killed_upload_goes_on_with_the_parts_that_are_there(
-    blobs, wired, wire, tmp_path, source, namespace
+    minio, blobs, wired, wire, tmp_path, source, namespace
 ):
     blobs.create("artifacts/other", b"")
-    arguments = [namespace, str(tmp_path / "dead"), str(source), NAME]
+    keys = [minio.settings[f"ATHANOR_MINIO_{each}_KEY"] for each in ("ACCESS", "SECRET")]
+    arguments = [*keys, namespace, str(tmp_path / "dead"), str(source), NAME]
     endpoint = f"http://127.0.0.1:{wire.port}"
     client = subprocess.Popen([sys.executable, "-c", SENDS, endpoint, *arguments], cwd=ROOT)
     wire.once_moved(len(LARGE) - 500, client.kill)
@@ -228,8 +226,8 @@ def test_a_full_disk_is_busy_and_what_was_there_stays(small_minio, tmp_path):
 def small_minio(tmp_path):
     """A server on a disk of 128 MiB of its own."""
     server = OwnMinio(tmp_path / "small")
-    server.folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(server.folder)]
+    server.disk.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(server.disk)]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("needs the right to mount a tmpfs: run as root")
     try:
@@ -237,13 +235,13 @@ def small_minio(tmp_path):
         yield server
     finally:
         server.kill()
-        subprocess.run(["umount", str(server.folder)], check=True)
+        subprocess.run(["umount", str(server.disk)], check=True)
 
 
 def test_wrong_credentials_are_forbidden_and_told_without_the_secret(minio, tmp_path):
     blobs = MinioBlobs(
         minio.settings["ATHANOR_MINIO"],
-        access_key="athanor",
+        access_key=minio.settings["ATHANOR_MINIO_ACCESS_KEY"],
         secret_key="not-the-secret",
         cache=tmp_path,
     )

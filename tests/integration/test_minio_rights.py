@@ -11,8 +11,9 @@ from deploy.minio.server import Server, secret_keys
 from libs.blobs.buckets import bucket_name
 from libs.blobs.minio import MinioBlobs
 from libs.errors import Forbidden, NotFound, Unavailable
+from libs.launcher.home import unused_port
 from tests.buckets import client
-from tests.own_minio import OwnMinio, free_port
+from tests.own_minio import OwnMinio
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "rights-"
@@ -20,10 +21,8 @@ NAMESPACE = "rights-"
 
 @pytest.fixture(scope="module")
 def minio(tmp_path_factory):
-    server = OwnMinio(tmp_path_factory.mktemp("minio") / "disk")
-    server.start()
-    yield server
-    server.kill()
+    with OwnMinio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +149,7 @@ def test_only_an_administrator_may_look(minio, server, keys):
 
 
 def test_a_server_that_is_down_is_unavailable(keys):
-    settings = {"ATHANOR_MINIO": f"http://127.0.0.1:{free_port()}"}
+    settings = {"ATHANOR_MINIO": f"http://127.0.0.1:{unused_port(set())}"}
     with pytest.raises(Unavailable, match="MinIO at http://127"):
         at({**settings, "ATHANOR_MINIO_ACCESS_KEY": "a", "ATHANOR_MINIO_SECRET_KEY": "b"}).changes(
             keys
