@@ -97,18 +97,28 @@ def test_the_corpus_may_write_nothing_of_the_loops(as_service, name):
         as_service("corpus").create(name, bytes(17 << 20))
 
 
-def test_the_corpus_may_delete_no_artifact(as_service):
-    as_service("corpus").create("artifacts/ab/kept", b"x")
+@pytest.mark.parametrize("service", ["sampler", "trainer", "evaluator"])
+def test_a_service_that_forgets_no_documents_may_delete_no_artifact(as_service, service):
+    name = f"artifacts/{service}/kept"
+    as_service(service).create(name, b"x")
     with pytest.raises(Forbidden, match="AccessDenied"):
-        as_service("corpus").delete("artifacts/ab/kept")
-    assert as_service("loop").read("artifacts/ab/kept").data == b"x"
+        as_service(service).delete(name)
+    assert as_service("loop").read(name).data == b"x"
+
+
+def test_the_corpus_deletes_what_it_forgets_and_nothing_of_the_loops(as_service):
+    as_service("corpus").create("artifacts/ab/forgotten", b"x")
+    as_service("corpus").delete("artifacts/ab/forgotten")
+    as_service("loop").create("registry/kept", b"x")
+    with pytest.raises(Forbidden, match="AccessDenied"):
+        as_service("corpus").delete("registry/kept")
 
 
 def test_triton_reads_models_and_nothing_else(as_service):
     as_service("lm").create("models/live/config.pbtxt", b"name: 'live'")
     assert as_service("triton").read("models/live/config.pbtxt").data == b"name: 'live'"
     with pytest.raises(Forbidden):
-        as_service("triton").stat("artifacts/ab/kept")
+        as_service("triton").stat("artifacts/sampler/kept")
     with pytest.raises(Forbidden):
         as_service("triton").create("models/live/2/model.py", b"")
 
