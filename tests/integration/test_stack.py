@@ -54,7 +54,8 @@ def wait_until(look):
 def command(run, *arguments):
     """Start `python -m deploy.local.stack` on a run."""
     env = {"ATHANOR_STACK": str(run.cache), "ATHANOR_STACK_RUN": str(run.folder)}
-    argv = [sys.executable, "-m", "deploy.local.stack", *arguments]
+    # A shell that started the tests with `&` has them ignore Ctrl-C, and so whatever they start.
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "deploy.local.stack", *arguments]
     return subprocess.Popen(
         argv, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
