@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Self
 
 from libs import telemetry
-from libs.bus.port import Bus, Consumer, Message
+from libs.bus.port import DEAD, Bus, Consumer, Message
 from libs.clock import pause_s
 from libs.errors import (
     Busy,
@@ -105,7 +105,7 @@ def dead_letter(bus: Bus, message: Message, error: ServiceError) -> None:
         "cause": f"{record.kind}: {record.message}",
         "origin": f"{message.topic}/{message.partition}/{message.offset}",
     }
-    bus.publish(f"{message.topic}.dead", key=message.key, value=message.value, headers=headers)
+    bus.publish(message.topic + DEAD, key=message.key, value=message.value, headers=headers)
     telemetry.DEAD_LETTERS.labels(message.topic, record.kind).inc()
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from libs.blobs.port import Blobs
-from libs.bus.port import Bus, Message
+from libs.bus.port import DEAD, Bus, Message
 from libs.errors import Conflict, InvalidInput, NotFound
 
-SUFFIX = ".dead"
 _CAUSE, _ORIGIN, _REPLAY = "cause", "origin", "replay-of"
 _FOLDER = "registry/replays/"
 
@@ -91,7 +90,7 @@ class DeadLetters:
         for letter in self._of(name.split("/")[0]):
             if letter.name == name:
                 return letter
-        raise NotFound(f"expected a dead letter <topic>{SUFFIX}/<partition>/<offset>, got {name}")
+        raise NotFound(f"expected a dead letter <topic>{DEAD}/<partition>/<offset>, got {name}")
 
     def was_replayed(self, letter: Letter) -> bool:
         """Return whether its message is on the way again."""
@@ -123,15 +122,15 @@ class DeadLetters:
         return Replay.DONE
 
     def _topics(self, topic: str) -> list[str]:
-        found = [name for name in self._bus.topics.existing() if name.endswith(SUFFIX)]
-        wanted = topic.removesuffix(SUFFIX) + SUFFIX
+        found = [name for name in self._bus.topics.existing() if name.endswith(DEAD)]
+        wanted = topic.removesuffix(DEAD) + DEAD
         if topic and wanted not in found:
             raise NotFound(f"expected a topic with dead letters, got {topic}")
         return [wanted] if topic else sorted(found)
 
     def _of(self, dead_topic: str) -> Iterator[Letter]:
-        if not dead_topic.endswith(SUFFIX):
-            raise NotFound(f"expected a topic that ends in {SUFFIX}, got {dead_topic}")
+        if not dead_topic.endswith(DEAD):
+            raise NotFound(f"expected a topic that ends in {DEAD}, got {dead_topic}")
         return (Letter(message=message) for message in self._bus.scan(dead_topic))
 
     def _is_on(self, topic: str, letter: Letter) -> bool:

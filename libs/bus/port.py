@@ -14,6 +14,8 @@ from libs.errors import Conflict
 
 MAX_VALUE_BYTES = 1_000_000
 """What one message may carry: the default of Kafka's brokers, so that both adapters agree."""
+DEAD = ".dead"
+"""What the name of a topic's dead letters ends in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,8 @@ def and_dead_letters(topics: Sequence[Topic]) -> list[Topic]:
     return [
         each
         for topic in topics
-        for each in (topic, replace(topic, name=f"{topic.name}.dead", compacted=False))
-        if each is topic or not topic.name.endswith(".dead")
+        for each in (topic, replace(topic, name=topic.name + DEAD, compacted=False))
+        if each is topic or not topic.name.endswith(DEAD)
     ]
 
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Payload
 
 from libs.bus.dead_letters import DeadLetters, Letter
-from libs.bus.port import Bus, Message
+from libs.bus.port import DEAD, Bus, Message
 from libs.errors import Corrupt, NotFound
 
 SERVICE_NAME = "athanor.common.v1.DeadLettersService"
@@ -42,7 +42,7 @@ class DeadLettersServicer(dead_letters_pb2_grpc.DeadLettersServiceServicer):
     ) -> pb.ReplayDeadLetterResponse:
         outcome = self._letters.replay(request.name, dry_run=request.dry_run)
         return pb.ReplayDeadLetterResponse(
-            outcome=outcome, topic=request.name.split("/")[0].removesuffix(".dead")
+            outcome=outcome, topic=request.name.split("/")[0].removesuffix(DEAD)
         )
 
     def _told(self, letter: Letter) -> pb.DeadLetter:

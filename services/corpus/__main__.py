@@ -1,4 +1,4 @@
-"""Run the corpus : `python -m services.corpus`."""
+"""Run the corpus: `python -m services.corpus`."""
 
 import os
 from functools import partial
