@@ -11,6 +11,7 @@ from libs.blobs.folder import FolderBlobs
 from libs.errors import Corrupt, InvalidInput, NotFound
 from libs.manifest import File, Manifest, Request
 from tests import buckets
+from tests.mortal import Killed, Mortal
 
 FILES = {"plan.json": b"{}", "draws.npy": bytes(range(200)), "result.json": b"{}"}
 IN_A_FOLDER = pytest.mark.parametrize("blobs", ["folder"], indirect=True)
@@ -18,26 +19,12 @@ IN_A_FOLDER = pytest.mark.parametrize("blobs", ["folder"], indirect=True)
 CALLS = ("create", "replace_if", "read", "read_range", "stat", "list", "delete", "local")
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-class Mortal:
-    """A `Blobs` that dies before its `calls`-th call."""
-
-    def __init__(self, blobs, calls):
-        self._blobs, self._left = blobs, calls
+class MortalAtAnyCall(Mortal):
+    """One that knows of no call that is not counted."""
 
     def __getattr__(self, call):
         assert call in CALLS
-
-        def counted(*args, **kwargs):
-            if not self._left:
-                raise Killed
-            self._left -= 1
-            return getattr(self._blobs, call)(*args, **kwargs)
-
-        return counted
+        return super().__getattr__(call)
 
 
 @pytest.fixture(params=buckets.ADAPTERS)
@@ -197,7 +184,7 @@ def killed_creations(blobs, folder):
     for calls in itertools.count():
         asked = request(calls=calls)
         try:
-            Artifacts(Mortal(blobs, calls)).create(asked, folder(), run={})
+            Artifacts(MortalAtAnyCall(blobs, calls, counted=CALLS)).create(asked, folder(), run={})
             return
         except Killed:
             yield asked

@@ -17,6 +17,7 @@ from libs.errors import Conflict, Corrupt, InvalidInput, NotFound
 from libs.lm import weights
 from libs.manifest import Request
 from tests import buckets
+from tests.mortal import Killed, Mortal
 
 DIGEST = "5e" * 32
 RECORDS = {
@@ -27,28 +28,7 @@ RECORDS = {
     "operations/loop/ab.json": b'{"method":"StartRound"}',
     "reports/ab.html": b"<html>",
 }
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-class Mortal:
-    """A `Blobs` that dies before its `calls`-th change, and notes what it made."""
-
-    def __init__(self, blobs, calls=-1):
-        self._blobs, self._left, self.created = blobs, calls, []
-
-    def __getattr__(self, call):
-        def counted(*args, **kwargs):
-            if call in ("create", "replace_if"):
-                if not self._left:
-                    raise Killed
-                self._left -= 1
-                self.created.append(args[0])
-            return getattr(self._blobs, call)(*args, **kwargs)
-
-        return counted
+WRITES = ("create", "replace_if")
 
 
 def fill(blobs, folder):
@@ -158,7 +138,7 @@ def test_a_restore_killed_anywhere_goes_on_when_it_is_repeated(backup, blobs, tm
     for calls in itertools.count():
         store = FolderBlobs(tmp_path / f"s{calls}")
         try:
-            restore(Mortal(store, calls), backup)
+            restore(Mortal(store, calls, counted=WRITES), backup)
             break
         except Killed:
             restore(store, backup)
@@ -167,9 +147,9 @@ def test_a_restore_killed_anywhere_goes_on_when_it_is_repeated(backup, blobs, tm
 
 
 def test_what_names_others_is_restored_after_them_and_rounds_are_driven_last(backup, empty):
-    seen = Mortal(empty)
+    seen = Mortal(empty, counted=WRITES)
     restore(seen, backup)
-    order = [name for name in seen.created if name not in (MARK,)]
+    order = [name for name in seen.names if name not in (MARK,)]
     assert order[-5:] == [
         "registry/exams/e.json",
         "registry/models.json",

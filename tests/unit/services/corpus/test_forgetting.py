@@ -27,6 +27,7 @@ from services.corpus.forgetting import Forgetting, document_of
 from services.corpus.passages import Lengths
 from services.corpus.records import Document, reading, write_refusals
 from services.corpus.refusals import Reason, Refusal
+from tests.mortal import Killed, Mortal
 
 LENGTHS = Lengths(min_words=3, max_words=40)
 SECRET = "the harbour pilot of dunmore keeps a lighthouse diary in green ink"
@@ -36,27 +37,6 @@ DOCUMENTS = (
     Document(url="http://e/b", title="B", text="bread rises best in a warm room", source="crawl"),
     Document(url="http://e/c", title="C", text=f"{SHARED}\n\nc stands alone", source="crawl"),
 )
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-class Mortal:
-    """A `Blobs` that dies before its `calls`-th change."""
-
-    def __init__(self, blobs, calls):
-        self._blobs, self._left = blobs, calls
-
-    def __getattr__(self, call):
-        def counted(*args, **kwargs):
-            if call in ("create", "replace_if", "delete"):
-                if not self._left:
-                    raise Killed
-                self._left -= 1
-            return getattr(self._blobs, call)(*args, **kwargs)
-
-        return counted
 
 
 class World:

@@ -31,30 +31,10 @@ from services.loop.rounds import RoundRecord, Rounds, StepRecord
 from services.loop.schedule import StepState
 from services.loop.store_age import Moment, StoreAge
 from tests import buckets
+from tests.mortal import Killed, Mortal
 
 COLLECTION = "operations/loop/" + "c" * 32
 DIGEST = "5e" * 32
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-class Mortal:
-    """A `Blobs` that dies before its `calls`-th change."""
-
-    def __init__(self, blobs, calls):
-        self._blobs, self._left = blobs, calls
-
-    def __getattr__(self, call):
-        def counted(*args, **kwargs):
-            if call in ("create", "replace_if", "delete"):
-                if not self._left:
-                    raise Killed
-                self._left -= 1
-            return getattr(self._blobs, call)(*args, **kwargs)
-
-        return counted
 
 
 class World:
