@@ -3,15 +3,17 @@
 A new service is one row in `SERVICES`; the addresses that it needs stand beside it.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from deploy.demo.site import LOGICAL_PREFIX
+from deploy.minio.rights import secrets_folder, user
 from deploy.tls.folder import OPERATOR, PEOPLE, identity, is_secured, tls_folder
 from libs.launcher import Ports, Program
-from libs.profile import Profile
+from libs.profile import Profile, chosen
 from libs.tls import Tls
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +97,17 @@ def _tls(name: str, home: Path) -> Mapping[str, str]:
     }
 
 
+def _store_user(name: str, home: Path, env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the service's own credentials, where `python -m deploy.minio apply` made some."""
+    secret = secrets_folder(home) / name
+    if chosen(env) is Profile.EMBEDDED or not secret.exists():
+        return {}
+    return {
+        "ATHANOR_MINIO_ACCESS_KEY": user(env.get("ATHANOR_NAMESPACE", ""), name),
+        "ATHANOR_MINIO_SECRET_KEY": secret.read_text("utf-8").strip(),
+    }
+
+
 def _environment(
     name: str, home: Path, settings: Mapping[str, str], ports: Mapping[str, Ports]
 ) -> dict[str, str]:
@@ -114,6 +127,7 @@ def _environment(
         f"{prefix}_PORT": str(ports[name].port),
         f"{prefix}_METRICS_PORT": str(ports[name].metrics_port),
         **_tls(name, home),
+        **_store_user(name, home, os.environ),
         **addresses,
         **own,
     }

@@ -1,7 +1,8 @@
 """Plan or apply the buckets, rules, users and policies: `python -m deploy.minio plan|apply`.
 
 Reads `ATHANOR_MINIO`, `ATHANOR_MINIO_ACCESS_KEY`, `ATHANOR_MINIO_SECRET_KEY` (an administrator's)
-and `ATHANOR_NAMESPACE`. A service takes its secret from the file that `apply` leaves for it.
+and `ATHANOR_NAMESPACE`; without them it takes what `make stack` wrote. A service that starts on the
+home folder afterwards is the user whose secret `apply` left there, and may no more than its row.
 """
 
 import argparse
@@ -10,9 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.local.cluster import enter
 from deploy.local.home import home_folder
+from deploy.minio.rights import secrets_folder
 from deploy.minio.server import Server, secret_keys
 from libs.errors import InvalidInput, ServiceError, kind_of
+from libs.profile import Profile
 
 _READY_S = 30.0
 
@@ -21,7 +25,9 @@ def main() -> int:
     """Run; a plan that is not empty ends with 1, so that a script sees drift."""
     given = _arguments()
     try:
-        keys = secret_keys(given.secrets, make=given.verb == "apply")
+        enter(Profile.CLUSTER)
+        folder = given.secrets or secrets_folder(home_folder())
+        keys = secret_keys(folder, make=given.verb == "apply")
         server = _server(os.environ)
         server.await_ready(_READY_S)
         changes = server.changes(keys)
@@ -37,9 +43,10 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.minio", description=__doc__)
     parser.add_argument("verb", choices=("plan", "apply"))
-    folder = home_folder() / "secrets" / "minio"
     parser.add_argument(
-        "--secrets", type=Path, default=folder, help="folder of one file a service, its secret key"
+        "--secrets",
+        type=Path,
+        help="folder of one file a service, its secret key; default: where services look",
     )
     return parser.parse_args()
 

@@ -7,6 +7,7 @@ conditional writes, and noticed by digests.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from libs.blobs.buckets import bucket_name
@@ -26,6 +27,8 @@ BUCKETS = (
 )
 """Every bucket that Athanor has: `models` is Triton's repository, `claims` holds large events, and
 `garbage` the marks of what may be deleted."""
+_SHARED = "models"
+"""Has no namespace: a Triton reads one repository, whoever shares it."""
 SCRATCH = "tmp"
 SCRATCH_DAYS = 7
 """What lies in `tmp` is deleted after so long; no other bucket has a rule."""
@@ -59,7 +62,7 @@ RIGHTS: Mapping[str, Rights] = {
     "evaluator": Rights(
         read=("weights/", "garbage/"),
         write=(*_EVERYBODY, "operations/evaluator/", "registry/exams/", "models/"),
-        delete=("tmp/",),
+        delete=("tmp/", "models/"),
     ),
     "lm": Rights(
         read=("garbage/",),
@@ -82,9 +85,24 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "triton": Rights(read=("models/",)),
 }
-"""Service to its rights. `loop` alone collects garbage, and `corpus` deletes
-what it forgets. Triton reads its repository, which whoever
-asks it for new weights has written."""
+"""Service to its rights. `loop` alone collects garbage, and `corpus` deletes what it forgets.
+Triton reads its repository; whoever asks it for new weights wrote them, and takes rotten ones away.
+"""
+
+
+def place(namespace: str, bucket: str) -> str:
+    """Return the S3 bucket of a bucket of `BUCKETS`."""
+    return bucket_name("" if bucket == _SHARED else namespace, bucket)
+
+
+def secrets_folder(home: Path) -> Path:
+    """Return the folder of one file a service, its secret key."""
+    return home / "secrets" / "minio"
+
+
+def user(namespace: str, service: str) -> str:
+    """Return the access key of a service."""
+    return f"{namespace}{service}"
 
 
 def policy(rights: Rights, namespace: str) -> dict[str, Any]:
@@ -113,9 +131,9 @@ def _allow(actions: Sequence[str], resources: Sequence[str]) -> dict[str, Any]:
 
 def _buckets(prefixes: Iterable[str], namespace: str) -> list[str]:
     buckets = {prefix.partition("/")[0] for prefix in prefixes}
-    return sorted(f"arn:aws:s3:::{bucket_name(namespace, bucket)}" for bucket in buckets)
+    return sorted(f"arn:aws:s3:::{place(namespace, bucket)}" for bucket in buckets)
 
 
 def _objects(prefixes: Iterable[str], namespace: str) -> list[str]:
     split = (prefix.partition("/") for prefix in prefixes)
-    return sorted(f"arn:aws:s3:::{bucket_name(namespace, b)}/{start}*" for b, _, start in split)
+    return sorted(f"arn:aws:s3:::{place(namespace, b)}/{start}*" for b, _, start in split)

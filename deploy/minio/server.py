@@ -23,8 +23,7 @@ from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from deploy.minio.rights import BUCKETS, RIGHTS, SCRATCH, SCRATCH_DAYS, policy
-from libs.blobs.buckets import bucket_name
+from deploy.minio.rights import BUCKETS, RIGHTS, SCRATCH, SCRATCH_DAYS, place, policy, user
 from libs.blobs.s3_errors import code_of
 from libs.errors import Forbidden, InvalidInput, Unavailable
 
@@ -66,10 +65,6 @@ class Server:
         )
         self._endpoint = endpoint
         self._namespace = namespace
-
-    def user(self, service: str) -> str:
-        """Return the access key of a service."""
-        return f"{self._namespace}{service}"
 
     def await_ready(self, timeout_s: float) -> None:
         """Wait until the server knows its users: later than it says to be ready.
@@ -125,12 +120,12 @@ class Server:
 
     def _bucket_changes(self) -> Iterator[Change]:
         there = {bucket.name for bucket in self._s3.list_buckets()}
-        for bucket in (bucket_name(self._namespace, each) for each in BUCKETS):
+        for bucket in (place(self._namespace, each) for each in BUCKETS):
             if bucket not in there:
                 yield Change(f"create bucket {bucket}", partial(self._s3.make_bucket, bucket))
 
     def _scratch_changes(self) -> Iterator[Change]:
-        bucket = bucket_name(self._namespace, SCRATCH)
+        bucket = place(self._namespace, SCRATCH)
         if self._scratch_days(bucket) != SCRATCH_DAYS:
             rule = Rule(
                 status=ENABLED,
@@ -158,33 +153,33 @@ class Server:
             )
 
     def _user_changes(self, service: str, keys: Mapping[str, str]) -> Iterator[Change]:
-        user, wanted = self.user(service), policy(RIGHTS[service], self._namespace)
-        if _statements(_asked(lambda: self._admin.policy_info(user))) != _statements(wanted):
-            yield Change(f"set policy {user}", lambda: self._admin.policy_add(user, policy=wanted))
-        found = _asked(lambda: self._admin.user_info(user))
-        if found is None or not self._is_key(user, keys[service]):
+        name, wanted = user(self._namespace, service), policy(RIGHTS[service], self._namespace)
+        if _statements(_asked(lambda: self._admin.policy_info(name))) != _statements(wanted):
+            yield Change(f"set policy {name}", lambda: self._admin.policy_add(name, policy=wanted))
+        found = _asked(lambda: self._admin.user_info(name))
+        if found is None or not self._is_key(name, keys[service]):
             yield Change(
-                f"{'create' if found is None else 'set the secret of'} user {user}",
-                lambda: self._admin.user_add(user, keys[service]),
+                f"{'create' if found is None else 'set the secret of'} user {name}",
+                lambda: self._admin.user_add(name, keys[service]),
             )
-        if found is None or found.get("policyName") != user:
+        if found is None or found.get("policyName") != name:
             yield Change(
-                f"give user {user} its policy", lambda: self._admin.policy_set(user, user=user)
+                f"give user {name} its policy", lambda: self._admin.policy_set(name, user=name)
             )
 
-    def _is_key(self, user: str, secret_key: str) -> bool:
+    def _is_key(self, name: str, secret_key: str) -> bool:
         """True if the server takes this secret, tried on a bucket that may be absent."""
         url = urlsplit(self._endpoint)
         trial = Minio(
             url.netloc,
-            user,
+            name,
             secret_key,
             secure=url.scheme == "https",
             region=_REGION,
             http_client=self._pool,
         )
         try:
-            trial.bucket_exists(bucket_name(self._namespace, "artifacts"))
+            trial.bucket_exists(place(self._namespace, "artifacts"))
         except S3Error as error:
             return code_of(error) != "SignatureDoesNotMatch"
         return True

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deploy.local import stack
 from deploy.local.programs import ROOT, SERVICES
+from libs.errors import ServiceError
 from tests.bench import environment
 from tests.drills import results
 from tests.drills.matrix import Drill, Recipe, matrix, sample
@@ -91,7 +92,7 @@ def _run(ground: Ground, drills: Sequence[Drill], given: argparse.Namespace) -> 
     for recipe in sorted({drill.recipe for drill in chosen}):
         try:
             reference = ground.reference(recipe)
-        except Failed as fault:
+        except (Failed, ServiceError) as fault:
             print(f"the undisturbed round of {recipe} fails:\n{fault}")
             return 1
         print(

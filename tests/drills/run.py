@@ -15,6 +15,7 @@ import yaml
 
 from deploy.demo import render, site
 from deploy.local.programs import ROOT
+from libs.errors import ServiceError
 from services.loop.adapters import FolderLibrary, ProtoCatalogue
 from services.loop.binding import check
 from tests.drills import world
@@ -78,6 +79,7 @@ class Ground:
 
         Raises:
             Failed: it does not end as it should.
+            ServiceError: the servers that it needs do not start.
         """
         path = self.folder / f"reference-{recipe}-{self.code}.json"
         if path.exists():
@@ -99,11 +101,14 @@ class Ground:
             # Earlier after a miss: a step may be faster than its reference was.
             fraction = max(draw.uniform(_EARLIEST, _LATEST) * 0.8 ** (attempt - 1), _EARLIEST)
             moment = Moment(step=drill.step, after_s=fraction * reference.duration_s[drill.step])
-            scene = Scene(
-                folder=folder,
-                setting=self.setting(drill.recipe),
-                more=settings_for(drill, folder),
-            )
+            try:
+                scene = Scene(
+                    folder=folder,
+                    setting=self.setting(drill.recipe),
+                    more=settings_for(drill, folder),
+                )
+            except ServiceError as error:  # the servers do not start
+                return Outcome(Verdict.FAILED, fraction, str(error), attempt)
             scene.prepare()
             try:
                 shown = ACTS[drill.kind](scene, drill, moment)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.minio.rights import BUCKETS, RIGHTS, policy
+from deploy.minio.rights import BUCKETS, RIGHTS, place, policy, user
 from deploy.minio.server import Server, secret_keys
-from libs.blobs.buckets import bucket_name
 from libs.blobs.minio import MinioBlobs
 from libs.errors import Forbidden, NotFound, Unavailable
 from libs.launcher.home import unused_port
@@ -55,11 +54,11 @@ def at(settings, **other):
 @pytest.fixture
 def as_service(minio, server, keys, tmp_path):
     """Open the store with one service's credentials."""
-    return lambda service: MinioBlobs(
+    return lambda service, namespace=NAMESPACE: MinioBlobs(
         minio.settings["ATHANOR_MINIO"],
-        access_key=server.user(service),
+        access_key=user(NAMESPACE, service),
         secret_key=keys[service],
-        namespace=NAMESPACE,
+        namespace=namespace,
         cache=tmp_path,
     )
 
@@ -70,7 +69,7 @@ def test_applying_twice_changes_nothing(server, keys):
 
 def test_every_bucket_is_there(minio, server):
     there = {bucket.name for bucket in client(minio.settings).list_buckets()}
-    assert {bucket_name(NAMESPACE, bucket) for bucket in BUCKETS} <= there
+    assert {place(NAMESPACE, bucket) for bucket in BUCKETS} <= there
 
 
 @pytest.mark.parametrize("service", [name for name in RIGHTS if name != "triton"])
@@ -115,12 +114,12 @@ def test_the_corpus_deletes_what_it_forgets_and_nothing_of_the_loops(as_service)
 
 
 def test_triton_reads_models_and_nothing_else(as_service):
-    as_service("lm").create("models/live/config.pbtxt", b"name: 'live'")
-    assert as_service("triton").read("models/live/config.pbtxt").data == b"name: 'live'"
+    as_service("lm", "").create("models/live/config.pbtxt", b"name: 'live'")
+    assert as_service("triton", "").read("models/live/config.pbtxt").data == b"name: 'live'"
     with pytest.raises(Forbidden):
         as_service("triton").stat("artifacts/sampler/kept")
     with pytest.raises(Forbidden):
-        as_service("triton").create("models/live/2/model.py", b"")
+        as_service("triton", "").create("models/live/2/model.py", b"")
 
 
 def test_a_missing_bucket_is_forbidden_with_the_remedy(as_service):
@@ -130,12 +129,12 @@ def test_a_missing_bucket_is_forbidden_with_the_remedy(as_service):
 
 def test_drift_is_seen_and_undone(minio, server, keys):
     bare = client(minio.settings)
-    bare.remove_bucket(bucket_name(NAMESPACE, "reports"))
-    bare.delete_bucket_lifecycle(bucket_name(NAMESPACE, "tmp"))
+    bare.remove_bucket(place(NAMESPACE, "reports"))
+    bare.delete_bucket_lifecycle(place(NAMESPACE, "tmp"))
     wider = policy(RIGHTS["loop"], NAMESPACE)
-    server._admin.policy_add(server.user("corpus"), policy=wider)
-    server._admin.user_add(server.user("sampler"), "another-secret")
-    server._admin.user_remove(server.user("trainer"))
+    server._admin.policy_add(user(NAMESPACE, "corpus"), policy=wider)
+    server._admin.user_add(user(NAMESPACE, "sampler"), "another-secret")
+    server._admin.user_remove(user(NAMESPACE, "trainer"))
     changes = server.changes(keys)
     assert [change.text for change in changes] == [
         "create bucket rights-reports",
@@ -151,7 +150,7 @@ def test_drift_is_seen_and_undone(minio, server, keys):
 
 
 def test_only_an_administrator_may_look(minio, server, keys):
-    looked = at(minio.settings, access_key=server.user("corpus"), secret_key=keys["corpus"])
+    looked = at(minio.settings, access_key=user(NAMESPACE, "corpus"), secret_key=keys["corpus"])
     with pytest.raises(Forbidden, match="only an administrator"):
         looked.await_ready(0)
     with pytest.raises(Forbidden, match="only an administrator"):

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from deploy.local import cli, demo, doctor
 from deploy.local.cli import supervised
 from deploy.local.programs import ROOT, services
+from deploy.minio.rights import secrets_folder
+from deploy.minio.server import secret_keys
 from deploy.tls.folder import is_secured
 from libs import launcher
 from libs.blobs.folder import FolderBlobs
@@ -239,3 +241,16 @@ def test_up_makes_certificates_if_asked_to(tmp_path, monkeypatch, given):
     assert is_secured(tmp_path) == ("--tls" in given)
     program, *_ = services(tmp_path, names=("corpus",))
     assert ("CORPUS_TLS_CERT" in program.env({"corpus": Ports(1, 2)})) == ("--tls" in given)
+
+
+@pytest.mark.parametrize("profile", ["embedded", "cluster"])
+def test_a_service_is_its_own_user_of_the_store_where_one_was_made(tmp_path, monkeypatch, profile):
+    monkeypatch.setenv("ATHANOR_PROFILE", profile)
+    monkeypatch.setenv("ATHANOR_NAMESPACE", "n1-")
+    secrets = secret_keys(secrets_folder(tmp_path), make=True)
+    (tmp_path / "secrets" / "minio" / "sampler").unlink()
+    corpus, sampler = services(tmp_path, names=("corpus", "sampler"))
+    told = corpus.env({"corpus": Ports(1, 2)})
+    seen = told.get("ATHANOR_MINIO_ACCESS_KEY"), told.get("ATHANOR_MINIO_SECRET_KEY")
+    assert seen == (("n1-corpus", secrets["corpus"]) if profile == "cluster" else (None, None))
+    assert "ATHANOR_MINIO_ACCESS_KEY" not in sampler.env({"sampler": Ports(1, 2)})
