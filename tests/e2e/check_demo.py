@@ -108,7 +108,7 @@ def check_cluster(home: Path) -> None:
     }
     apply = [sys.executable, "-m", "deploy.minio", "apply"]
     subprocess.run(apply, cwd=ROOT, env={**os.environ, **cluster}, timeout=60, check=True)
-    found = json.loads(athanor(home, *CLUSTER.split(), "--json", more=cluster))
+    found = json.loads(athanor(home, *CLUSTER.split(), "--json", more=cluster).splitlines()[-1])
     expected = shown(home)
     assert found["outcome"] == expected["outcome"], found["outcome"]
     ids = [{s["name"]: s.get("artifact_id") for s in each["steps"]} for each in (expected, found)]
