@@ -85,6 +85,9 @@ class Ground:
         if path.exists():
             fields = json.loads(path.read_text())
             return Reference(**{**fields, "left": Left.from_json(fields["left"])})
+        if recipe is Recipe.CLUSTER:
+            # The first round brings its weights to Triton; every later one finds them there.
+            self._undisturbed(recipe)
         found = self._undisturbed(recipe)
         path.write_text(json.dumps(asdict(found)))
         return found
@@ -117,7 +120,7 @@ class Ground:
                 continue
             except Unable as lacking:
                 return Outcome(Verdict.SKIPPED, 0.0, str(lacking), attempt)
-            except Failed as fault:
+            except (Failed, ServiceError) as fault:  # a server that fails us, beyond our patience
                 return Outcome(Verdict.FAILED, fraction, f"{fault}\nsee {folder}", attempt)
             finally:
                 scene.destroy()
